@@ -1,0 +1,51 @@
+# Every target does its own set-up in .venv, inside this clone.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# the reference implementation, a peer for tests and benchmarks only: without its dependencies,
+# since tests/peers.py stands in for those that its network and its sampler never call
+PEERS := denoising-diffusion-pytorch==2.3.4 ema-pytorch==0.8.3
+TORCH_IN_RANGE := from importlib.metadata import version; \
+  v = tuple(map(int, version("torch").split("+")[0].split("."))); \
+  raise SystemExit(not (2, 10) <= v <= (2, 13, 0))
+
+.PHONY: help demo test check bench browser clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.app ## open the browser demo
+	$(PY) app.py
+
+test: check browser ## the whole test suite: ruff, then pytest (with a real browser)
+	$(PY) -m pytest
+
+check: $(VENV)/.test ## the style check alone
+	$(PY) -m ruff check .
+
+bench: $(VENV)/.test ## Unet speed beside the reference's, same weights, one process
+	$(PY) benchmarks/unet.py
+
+browser: $(VENV)/.test ## the browser that the end-to-end tests drive
+	@bash .ci/browser $(PY)
+
+clean: ## remove the virtual environment and the caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+
+# torch first and by exact version, so that a CPU build offered beside the registry's is taken
+$(VENV)/.torch:
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -c '$(TORCH_IN_RANGE)' 2>/dev/null || { \
+	  echo "installing torch 2.13.0"; $(PIP) torch==2.13.0; }
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.torch pyproject.toml requirements.txt
+	$(PIP) -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.app
+	$(PIP) -e '.[test]'
+	$(PIP) --no-deps $(PEERS)
+	@touch $@

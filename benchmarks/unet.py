@@ -1,0 +1,153 @@
+"""Unet forward: ours beside the reference's, with the same weights, in one process.
+
+    make bench                             or  .venv/bin/python benchmarks/unet.py [--json]
+
+Interleaved: each round times one forward of ours and one of theirs, in changing order, so that
+whatever else the machine does falls on both. Reported is the median over rounds of the ratio of
+times, with its quartiles; medians of ratios outlast a busy neighbour better than ratios of medians.
+Both networks run without gradients and must agree before anything is timed.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from peers import reference  # noqa: E402 (the repository's folders are not installed)
+
+from ddpm_hub import Unet  # noqa: E402
+
+NETWORKS = {
+    "28x28x1, dim 32 (1, 2, 4)": ({"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}, 28),
+    "32x32x3, dim 64 (1, 2, 4, 8)": ({"dim": 64, "dim_mults": (1, 2, 4, 8), "channels": 3}, 32),
+}
+FAST, HALF = "bf16 autocast, channels_last", "bf16 autocast"
+# (ours, theirs): alike, then our fast mode against what a program of the reference starts from
+MODES = [("float32", "float32"), (FAST, FAST), (FAST, HALF), (FAST, "float32")]
+
+
+def twins(arguments):
+    """(ours, theirs) with the same weights."""
+    torch.manual_seed(0)
+    theirs = reference().Unet(**arguments).eval()
+    ours = Unet(**arguments).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return ours, theirs
+
+
+def forward(net, x, times, mode):
+    """A function of nothing that runs `net` once in `mode`."""
+    layout = torch.channels_last if mode == FAST else torch.contiguous_format
+    # a copy, since the same network may be timed in the other layout right beside it
+    net, x = copy.deepcopy(net).to(memory_format=layout), x.to(memory_format=layout)
+
+    def run():
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=mode != "float32"):
+            net(x, times)
+
+    return run
+
+
+def seconds(run, clock):
+    """Seconds of one run by this clock."""
+    start = clock()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+@torch.no_grad()
+def compare(runs, rounds, clock):
+    """Median seconds of ours and theirs, and median and quartiles of theirs / ours."""
+    for run in runs * 2:
+        run()
+    times, ratios = ([], []), []
+    for i in range(rounds):
+        for which in (0, 1) if i % 2 else (1, 0):
+            times[which].append(seconds(runs[which], clock))
+        ratios.append(times[1][-1] / times[0][-1])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return {
+        "ours_s": statistics.median(times[0]),
+        "reference_s": statistics.median(times[1]),
+        "ratio": middle,
+        "quartiles": [low, high],
+        "rounds": rounds,
+    }
+
+
+@torch.no_grad()
+def agree(networks, x, times):
+    """Fail unless both networks say the same; float32."""
+    a, b = (net(x, times) for net in networks)
+    worst = (a - b).abs().max().item()
+    if worst > 1e-4 * max(1.0, b.abs().max().item()):
+        raise SystemExit(f"the networks differ by {worst:.2g}: nothing is timed")
+
+
+def measure(options):
+    """One row for each network and pair of modes."""
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    times = torch.linspace(0, 999, options.batch, device=options.device).long()
+    for name, (arguments, size) in NETWORKS.items():
+        networks = [net.to(options.device) for net in twins(arguments)]
+        x = torch.randn(options.batch, arguments["channels"], size, size, device=options.device)
+        agree(networks, x, times)
+        for modes in MODES:
+            runs = [forward(net, x, times, mode) for net, mode in zip(networks, modes, strict=True)]
+            row = compare(runs, options.rounds, clock)
+            yield {
+                "network": name,
+                "batch": options.batch,
+                "ours": modes[0],
+                "reference": modes[1],
+                **row,
+            }
+
+
+def options_of(argv=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu-time", action="store_true", help="on a busy machine, with 1 thread")
+    parser.add_argument("--json", action="store_true", help="one object per row")
+    return parser.parse_args(argv)
+
+
+def main():
+    """Print a table, or one JSON object per row."""
+    options = options_of()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if not options.json:
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, ")
+        print(f"batch {options.batch}, medians of {options.rounds} rounds\n")
+        print("| network | ours in | reference in | reference ms | ours ms | ratio (quartiles) |")
+        print("|---|---|---|---|---|---|")
+    for row in measure(options):
+        if options.json:
+            print(json.dumps(row), flush=True)
+            continue
+        low, high = row["quartiles"]
+        print(
+            f"| {row['network']} | {row['ours']} | {row['reference']} | "
+            f"{1e3 * row['reference_s']:.1f} | {1e3 * row['ours_s']:.1f} | "
+            f"{row['ratio']:.2f} ({low:.2f}-{high:.2f}) |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

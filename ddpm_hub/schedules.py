@@ -1,0 +1,124 @@
+"""Noise schedules: how much of the image each step destroys.
+
+A schedule is a function `(timesteps, **options) -> betas`, float64, shape (T,), each in (0, 1).
+Everything else a diffusion needs follows from betas by `schedule_constants`. All of it is
+float64: alpha_bar is a product of up to thousands of terms, and float32 loses its tail.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddpm_hub.errors import ConfigError, check_choice, check_int
+
+MAX_BETA = 0.999  # Improved DDPM: a beta of 1 would make x_t independent of x_{t-1}
+MAX_TIMESTEPS = 100_000
+
+
+def linear(timesteps: int) -> Tensor:
+    """Ho et al. 2020, section 4: beta from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T.
+
+    Unscaled, a short chain would end far from noise (T = 100: alpha_bar = 0.364). The scaling
+    pushes beta past 1 below T = 20, which is refused.
+    """
+    scale = 1000 / timesteps
+    if scale * 0.02 > 1:
+        raise ConfigError(
+            f"timesteps {timesteps} is too short for the linear schedule (its last beta would be "
+            f"{scale * 0.02:.3g}, over 1): use at least 20, or beta_schedule='cosine'"
+        )
+    # T = 20 gives exactly 1.0: clipped as the other schedules are
+    return torch.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=torch.float64).clamp(
+        max=MAX_BETA
+    )
+
+
+def cosine(timesteps: int, s: float = 0.008) -> Tensor:
+    """Nichol & Dhariwal 2021, Eq. 17: alpha_bar = cos^2((t/T + s) / (1 + s) pi/2)."""
+    t = _unit_interval(timesteps)
+    return _betas(torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2)
+
+
+def sigmoid(timesteps: int, start: float = -3, end: float = 3, tau: float = 1) -> Tensor:
+    """Jabri et al. 2022 (arXiv:2212.11972), Figure 8: alpha_bar falls along a sigmoid."""
+    if not (tau > 0 and start < end):
+        raise ConfigError(f"sigmoid schedule needs start {start} < end {end} and tau {tau} > 0")
+    t = _unit_interval(timesteps)
+    # the two ends in float32, as in the reference implementation: its checkpoints expect it
+    v_start, v_end = torch.tensor([start / tau, end / tau], dtype=torch.float32).sigmoid()
+    curve = (v_end - ((t * (end - start) + start) / tau).sigmoid()) / (v_end - v_start)
+    return _betas(curve)
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+}
+
+
+def make_betas(name: str, timesteps: int, **options) -> Tensor:
+    """The named schedule's betas, float64 (T,), checked.
+
+    Raises ConfigError for an unknown name or option, or `timesteps` that it cannot have.
+    """
+    check_choice("beta_schedule", name, SCHEDULES)
+    check_int("timesteps", timesteps, 1, MAX_TIMESTEPS, "use 1000 as the paper does")
+    try:
+        betas = SCHEDULES[name](timesteps, **options)
+    except TypeError as error:
+        raise ConfigError(f"schedule_fn_kwargs {options} do not fit {name!r}: {error}") from error
+    if not ((betas > 0) & (betas < 1)).all():
+        raise ConfigError(
+            f"beta_schedule {name!r} with timesteps {timesteps} and {options} gives betas "
+            "outside (0, 1): use its default options"
+        )
+    return betas
+
+
+def alpha_bar(name: str, timesteps: int, **options) -> Tensor:
+    """alpha_bar_t = prod_{s <= t} (1 - beta_s) of the named schedule, float64 (T,)."""
+    return (1 - make_betas(name, timesteps, **options)).cumprod(0)
+
+
+def schedule_constants(
+    betas: Tensor, objective: str, max_snr: float | None = None
+) -> dict[str, Tensor]:
+    """Everything that follows from betas, float64 (T,), under the reference's names.
+
+    loss_weight is Hang et al. 2023 (min-SNR): clip(SNR, max_snr), over SNR for eps and over
+    SNR + 1 for v.
+    """
+    alphas = 1 - betas
+    alpha_bar = alphas.cumprod(0)
+    previous = torch.cat((torch.ones(1, dtype=betas.dtype, device=betas.device), alpha_bar[:-1]))
+    variance = betas * (1 - previous) / (1 - alpha_bar)  # beta tilde, Eq. 7
+    snr = alpha_bar / (1 - alpha_bar)
+    clipped = snr if max_snr is None else snr.clamp(max=max_snr)
+    return {
+        "betas": betas,
+        "alphas_cumprod": alpha_bar,
+        "alphas_cumprod_prev": previous,
+        "sqrt_alphas_cumprod": alpha_bar.sqrt(),
+        "sqrt_one_minus_alphas_cumprod": (1 - alpha_bar).sqrt(),
+        "log_one_minus_alphas_cumprod": (1 - alpha_bar).log(),
+        "sqrt_recip_alphas_cumprod": (1 / alpha_bar).sqrt(),
+        "sqrt_recipm1_alphas_cumprod": (1 / alpha_bar - 1).sqrt(),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": variance.clamp_min(1e-20).log(),  # 0 at t = 0
+        "posterior_mean_coef1": betas * previous.sqrt() / (1 - alpha_bar),
+        "posterior_mean_coef2": (1 - previous) * alphas.sqrt() / (1 - alpha_bar),
+        "loss_weight": clipped / {"pred_noise": snr, "pred_x0": 1, "pred_v": snr + 1}[objective],
+    }
+
+
+def _unit_interval(timesteps: int) -> Tensor:
+    return torch.linspace(0, timesteps, timesteps + 1, dtype=torch.float64) / timesteps
+
+
+def _betas(alpha_bar: Tensor) -> Tensor:
+    """The betas, (T,), whose running product is `alpha_bar`, (T + 1,) starting at clean data."""
+    alpha_bar = alpha_bar / alpha_bar[0]
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(0, MAX_BETA)

@@ -1,0 +1,167 @@
+"""One server and one browser for all browser tests: `python app.py` as a visitor meets it.
+
+A machine without a browser fails these tests (with CI=true and without); none is ever skipped.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@dataclass
+class Server:
+    """The running app: its address and what it has printed so far."""
+
+    url: str
+    process: subprocess.Popen
+    log_file: Path
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_up(server: Server, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            pytest.fail(f"app.py ended with {server.process.returncode}:\n{server.log()[-3000:]}")
+        try:
+            with urllib.request.urlopen(server.url + "/config", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"app.py did not answer within {seconds:.0f} s:\n{server.log()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The app in a process of its own, on a free port, with a temporary folder of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    port = free_port()
+    environment = os.environ | {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+    }
+    log_file = folder / "log.txt"
+    with log_file.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+    running = Server(f"http://127.0.0.1:{port}", process, log_file)
+    try:
+        wait_until_up(running, 90)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def browser_path(playwright) -> str:
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return found
+    own = playwright.chromium.executable_path  # where `playwright install chromium` puts its own
+    if not Path(own).exists():
+        pytest.fail("no Chromium on this machine: `make test` installs one, or apt-get chromium")
+    return own
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One headless Chromium for the whole session."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path(playwright), headless=True, args=FLAGS
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """A page of a fresh context, with everything the browser complained about."""
+
+    page: object
+    context: object
+    problems: list[str] = field(default_factory=list)
+
+
+def open_visitor(server, chromium, width=1280, height=900, dark=False, query="", **options):
+    """The app in a fresh context; options are Playwright's, such as reduced_motion="reduce"."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        **options,
+    )
+    visitor = Visitor(context.new_page(), context)
+    visitor.page.on("pageerror", lambda error: visitor.problems.append(str(error)))
+    visitor.page.on("console", lambda message: note(visitor, message))
+    visitor.page.goto(server.url + query, wait_until="domcontentloaded")
+    return visitor
+
+
+def note(visitor: Visitor, message) -> None:
+    if message.type == "error":
+        visitor.problems.append(f"{message.text} ({message.location.get('url', '')})")
+
+
+@pytest.fixture(scope="session")
+def opener(server, chromium):
+    """`open_visitor` for module fixtures: they close the context and read the problems."""
+    return partial(open_visitor, server, chromium)
+
+
+@pytest.fixture
+def visit(opener):
+    """`visit(width=1280, height=900, dark=False, ...)` opens the app and gives a Visitor.
+
+    At the end of the test every console error and uncaught exception fails it; a test that takes
+    the network away clears `visitor.problems` of the errors it caused.
+    """
+    visitors = []
+
+    def open_page(**options) -> Visitor:
+        visitors.append(opener(**options))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.context.close()
+    assert [p for visitor in visitors for p in visitor.problems] == []
