@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := $(PY) -m pip install -qq --disable-pip-version-check
 # the reference implementation, a peer for tests and benchmarks only: without its dependencies,
 # since tests/peers.py stands in for those that its network and its sampler never call
 PEERS := denoising-diffusion-pytorch==2.3.4 ema-pytorch==0.8.3

@@ -40,15 +40,17 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def config_section(config: dict[str, Any], name: str, allowed: set[str]) -> dict[str, Any]:
-    """The object `config[name]`, of plain values, with no key outside `allowed`."""
+def config_section(
+    config: dict[str, Any], name: str, allowed: set[str] | None = None
+) -> dict[str, Any]:
+    """The object `config[name]`, with no key outside `allowed` if that is given."""
     section = config.get(name)
     if not isinstance(section, dict):
         raise ConfigError(
             f"{CONFIG} has no section {name!r} (it has {shown(sorted(config))}): "
             "it is not a config of ddpm_hub"
         )
-    unknown = sorted(section.keys() - allowed)
+    unknown = [] if allowed is None else sorted(section.keys() - allowed)
     if unknown:
         raise ConfigError(
             f"{CONFIG} section {name!r} has unknown keys {shown(unknown)}: remove them, or "

@@ -174,7 +174,7 @@ def find_file(repo_id_or_dir: str | Path, name: str, **where: Any) -> Path:
     if repo_id_or_dir == "bundled":
         return BUNDLED / name
     folder = Path(repo_id_or_dir)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long to be one
         if not (folder / name).is_file():
             kind = ConfigError if name == CONFIG else WeightsError
             raise kind(f"{str(folder)!r} holds no {name}: is it a folder of save_pretrained?")
@@ -208,7 +208,10 @@ def with_temporary(path: Path, write: Any) -> None:
     """Call `write` on a temporary name beside `path`, then move it there in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors would leave a file for its owner only
         write(temporary)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -217,7 +217,7 @@ class GaussianDiffusion(GaussianProcess, HubModel):
             )
         if "image_size" not in section | overrides:
             raise ConfigError("config.json section 'diffusion' has no 'image_size': save again")
-        name = config.get("unet", {}).get("_class_name", "Unet") if "unet" in config else "Unet"
+        name = config_section(config, "unet").get("_class_name", "Unet")
         net = NETS[check_choice("network", name, NETS)].from_config(config)
         return cls(net, **(section | overrides))
 

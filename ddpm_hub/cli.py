@@ -1,0 +1,80 @@
+"""The command line, `ddpm-hub` and `python -m ddpm_hub`: each command calls the library once.
+
+Errors are one sentence on stderr; exit code 2 for bad input, 1 for a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
+from ddpm_hub.version import __version__
+
+app = typer.Typer(
+    help="Denoising diffusion probabilistic models: look at them, and sample from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Model = Annotated[str, typer.Argument(help="a folder, a repo id of the Hub, or 'bundled'")]
+
+
+@app.command()
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("samples.png"),
+    n: Annotated[int, typer.Option(help="images in the grid")] = 16,
+    sampler: Annotated[Optional[str], typer.Option(help="ddpm or ddim")] = None,  # noqa: UP045
+    steps: Annotated[int, typer.Option(help="network calls")] = 25,
+    seed: Annotated[int, typer.Option(help="same seed, same pictures")] = 0,
+) -> None:
+    """Draw a grid of images."""
+    from ddpm_hub.images import grid, save_png
+    from ddpm_hub.model import GaussianDiffusion
+
+    diffusion = GaussianDiffusion.from_pretrained(model)
+    images = diffusion.sample(n, sampler=sampler, steps=steps, seed=seed)
+    run = {"model": model, "sampler": sampler, "steps": steps, "seed": seed}
+    out.write_bytes(save_png(grid(images.cpu()), run))
+    print(f"{out}: {n} images")
+
+
+@app.command()
+def info(model: Model) -> None:
+    """Say what a model is: size, process, network."""
+    from ddpm_hub.model import GaussianDiffusion
+
+    diffusion = GaussianDiffusion.from_pretrained(model)
+    parameters = sum(p.numel() for p in diffusion.parameters())
+    height, width = diffusion.image_size
+    print(f"model        {model}")
+    print(f"parameters   {parameters:,}")
+    print(f"images       {diffusion.channels} x {height} x {width}")
+    print(f"process      T = {diffusion.num_timesteps}, {diffusion.config['beta_schedule']} betas")
+    print(f"objective    {diffusion.objective}")
+    print(f"network      {type(diffusion.model).__name__} {diffusion.model.config}")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option(help="print the version")] = False) -> None:
+    """Options that stand before any command."""
+    if version:
+        print(f"ddpm-hub {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point: run the command, and turn our own errors into a sentence."""
+    try:
+        app()
+    except DDPMHubError as error:
+        print(f"ddpm-hub: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, ConfigError | DataError) else 1) from None
+
+
+if __name__ == "__main__":
+    main()

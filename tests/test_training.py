@@ -1,0 +1,210 @@
+"""The training generator: it learns, repeats by seed, survives NaN, and leaves others alone."""
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_hub import PRESETS, GaussianDiffusion, TrainConfig, Unet, train
+from ddpm_hub.data import bundled
+from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
+from ddpm_hub.training import ema_with_warmup, learning_rate
+
+QUICK = TrainConfig(
+    train_batch_size=8,
+    train_lr=2e-3,
+    train_num_steps=6,
+    ema_update_every=1,
+    num_samples=4,
+    sample_steps=2,
+    results_folder=None,
+    mixed_precision="no",
+)
+
+
+def model(**unet) -> GaussianDiffusion:
+    torch.manual_seed(0)
+    net = Unet(**{"dim": 8, "dim_mults": (1, 2), "channels": 1, "attn_dim_head": 8} | unet)
+    return GaussianDiffusion(net, image_size=28, timesteps=50)
+
+
+def weights(module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def test_the_loss_falls_on_real_garments():
+    config = replace(QUICK, train_num_steps=60, train_batch_size=16, save_and_sample_every=60)
+    losses = [event.loss for event in train(model(), "bundled", config)]
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+
+
+def test_each_step_is_an_event_and_the_last_brings_samples():
+    diffusion = model()
+    events = list(train(diffusion, "bundled", QUICK))
+    assert [e.step for e in events] == [1, 2, 3, 4, 5, 6] and {e.total for e in events} == {6}
+    assert [e.samples is not None for e in events] == [False] * 5 + [True]
+    last = events[-1]
+    assert (
+        last.samples.shape == (4, 1, 28, 28) and 0 <= last.samples.min() <= last.samples.max() <= 1
+    )
+    assert last.images_per_second > 0 and last.eta_seconds == 0 and last.grad_norm > 0
+    assert last.skipped == 0 and last.checkpoint is None
+
+
+def test_a_seed_repeats_a_run_and_another_one_does_not():
+    def losses(seed):
+        unet = {"dropout": 0.1, "self_condition": True}
+        return [e.loss for e in train(model(**unet), "bundled", replace(QUICK, seed=seed))]
+
+    first = losses(1)
+    torch.rand(17)  # what happens outside must not matter
+    assert losses(1) == first != losses(2)
+
+
+def test_the_callers_random_numbers_go_on_as_if_nothing_had_happened():
+    run = train(model(dropout=0.1), "bundled", QUICK)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    got = [torch.rand(1) for _ in islice(run, 3)]
+    assert torch.equal(torch.cat(got), expected)
+
+
+def test_training_can_be_left_at_any_step():
+    run = train(model(), "bundled", QUICK)
+    assert next(run).step == 1
+    run.close()
+
+
+def test_the_average_follows_the_weights_and_is_not_them():
+    diffusion, ema = model(), None
+    for event in train(diffusion, "bundled", QUICK):
+        ema = event.ema
+    assert not torch.equal(weights(ema), weights(diffusion))
+    assert (weights(ema) - weights(diffusion)).abs().max() < 0.1
+
+
+def test_the_average_starts_with_short_memory_and_ends_at_its_decay():
+    rule, averaged, current = ema_with_warmup(0.9), [torch.zeros(1)], [torch.ones(1)]
+    rule(averaged, current, 0)
+    assert averaged[0].item() == pytest.approx(0.9)  # decay 1/10
+    averaged[0].zero_()
+    rule(averaged, current, 10_000)
+    assert averaged[0].item() == pytest.approx(0.1)
+
+
+def test_accumulated_gradients_equal_one_large_batch():
+    """Four quarters of a batch, noised alike, must step as the whole batch does."""
+    images = torch.rand(8, 1, 28, 28)
+    times, noise = torch.randint(0, 50, (8,)), torch.randn(8, 1, 28, 28)
+    whole, parts = model(), model()
+    whole(images, times=times, noise=noise).backward()
+    for i in range(0, 8, 2):
+        part = slice(i, i + 2)
+        (parts(images[part], times=times[part], noise=noise[part]) / 4).backward()
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
+
+
+class Poisoned(GaussianDiffusion):
+    """Gives NaN for the losses of the calls listed."""
+
+    def forward(self, img, **kwargs):
+        self.calls = getattr(self, "calls", -1) + 1
+        loss = super().forward(img, **kwargs)
+        return loss * float("nan") if self.calls in self.bad else loss
+
+
+def poisoned(bad) -> Poisoned:
+    torch.manual_seed(0)
+    diffusion = Poisoned(Unet(8, dim_mults=(1, 2), channels=1), image_size=28, timesteps=50)
+    diffusion.bad = bad
+    return diffusion
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_counted():
+    """numerics.md C12: the reference trains on with NaN weights."""
+    diffusion = poisoned({1, 3})
+    before = {}
+    for event in train(diffusion, "bundled", QUICK):
+        if event.step in (2, 4):
+            assert torch.equal(weights(diffusion), before[event.step - 1])
+        before[event.step] = weights(diffusion)
+    assert event.skipped == 2 and torch.isfinite(weights(event.ema)).all()
+
+
+def test_training_that_diverges_stops_with_the_last_good_weights():
+    diffusion = poisoned(set(range(3, 100)))
+    run = train(diffusion, "bundled", replace(QUICK, train_num_steps=100))
+    good = None
+    with pytest.raises(DDPMHubError, match="lower train_lr"):
+        for event in run:
+            good = weights(diffusion) if event.step == 3 else good
+    assert torch.equal(weights(diffusion), good) and torch.isfinite(good).all()
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    config = TrainConfig(
+        train_lr=1.0, lr_warmup_steps=10, train_num_steps=110, lr_schedule="cosine"
+    )
+    assert learning_rate(config, 5) == 0.5
+    assert learning_rate(config, 10) == pytest.approx(1)
+    assert learning_rate(config, 60) == pytest.approx(0.5)
+    assert learning_rate(config, 110) == pytest.approx(0)
+    assert learning_rate(replace(config, lr_schedule="constant"), 110) == 1
+
+
+def test_the_results_folder_opens_as_a_model_and_shows_how_it_was_made(tmp_path):
+    config = replace(QUICK, results_folder=str(tmp_path / "run"), train_num_steps=3)
+    *_, last = train(model(), "bundled", config)
+    opened = GaussianDiffusion.from_pretrained(last.checkpoint)
+    assert torch.equal(weights(opened), weights(last.ema))
+    assert Image.open(tmp_path / "run" / "samples.png").size == (56, 56)
+    assert '"step": 3' in (tmp_path / "run" / "training.json").read_text()
+
+
+def test_two_trainings_go_side_by_side():
+    """numerics.md C17: the reference allows one trainer in a process."""
+    alone = [e.loss for e in train(model(), "bundled", QUICK)]
+    a, b = train(model(), "bundled", QUICK), train(model(), "bundled", replace(QUICK, seed=9))
+    both = list(zip(a, b, strict=True))
+    assert [x.loss for x, _ in both] == alone
+
+
+def test_a_folder_of_images_trains(tmp_path):
+    for i, image in enumerate(bundled("test")[:4]):
+        Image.fromarray(image[0].numpy()).save(tmp_path / f"{i}.png")
+    with pytest.warns(UserWarning, match="few"):
+        run = train(model(), tmp_path, replace(QUICK, train_num_steps=2))
+    assert len(list(run)) == 2
+
+
+def test_every_preset_builds_and_takes_a_step():
+    for preset in PRESETS.values():
+        diffusion = GaussianDiffusion(Unet(**preset.unet), **preset.diffusion)
+        config = replace(preset.train, results_folder=None, train_batch_size=2)
+        assert next(train(diffusion, "bundled", config)).loss > 0
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("train_batch_size", 0, ["train_batch_size 0", "1 .."]),
+        ("train_lr", float("nan"), ["train_lr nan"]),
+        ("ema_decay", 1.5, ["ema_decay 1.5", "[0, 1]"]),
+        ("lr_schedule", "linear", ["'linear'", "constant, cosine"]),
+        ("mixed_precision", "int8", ["'int8'", "auto, no, bf16"]),
+        ("seed", -1, ["seed -1"]),
+    ],
+)
+def test_bad_training_options_are_sentences_before_the_first_step(field, value, words):
+    with pytest.raises(ConfigError) as caught:
+        train(model(), "bundled", replace(QUICK, **{field: value}))
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_data_of_another_size_is_refused_before_the_first_step():
+    with pytest.raises(DataError, match=r"\(3, 28, 28\).*\(1, 28, 28\)"):
+        train(model(), torch.zeros(4, 3, 28, 28, dtype=torch.uint8), QUICK)
