@@ -389,18 +389,18 @@ def test_bfloat16_autocast_gives_a_loss_near_the_float32_one():
 
 
 def test_a_few_steps_of_adam_lower_the_loss():
+    """Judged on fixed noise and times, so that luck has no say."""
     torch.manual_seed(0)
     diffusion = random_diffusion(unet={"dim": 4})
-    images = (wave(8, 1, 8, 8) + 1) / 2
+    images, times = (wave(20, 1, 8, 8) + 1) / 2, torch.arange(20)
+    noise = torch.randn_like(images)
     optimiser = torch.optim.Adam(diffusion.parameters(), 5e-3)
-    losses = []
+    before = diffusion(images, noise, times=times).item()
     for _ in range(32):
         optimiser.zero_grad()
-        loss = diffusion(images)
-        loss.backward()
+        diffusion(images).backward()
         optimiser.step()
-        losses.append(loss.item())
-    assert sum(losses[-8:]) < 0.6 * sum(losses[:8])
+    assert diffusion(images, noise, times=times).item() < 0.7 * before
 
 
 def test_labels_reach_the_network_in_training():

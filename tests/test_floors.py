@@ -9,8 +9,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ddpm_hub"
 FLOORS = [
     {"version", "errors", "config", "assignment"},
-    {"schedules", "images", "runtime", "hub_model"},
+    {"schedules", "images", "runtime", "config_file"},
+    {"hub_model"},
     {"nets", "data"},
+    {"inputs"},
     {"diffusion"},
     {"samplers", "likelihood"},
     {"editing", "checkpoint"},

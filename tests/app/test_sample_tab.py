@@ -54,7 +54,12 @@ class Tab:
         self.page.locator("#seed input").fill(str(value))
 
     def run(self) -> None:
+        """Press Run, and wait until the frames on the page are this run's, not the example's."""
+        before = self.page.locator(".ddpm-tl").get_attribute("data-run")
         self.page.locator("#run").click()
+        self.page.wait_for_function(
+            "r => document.querySelector('.ddpm-tl').dataset.run !== r", arg=before
+        )
 
     def wait_for_state(self, state: str) -> None:
         self.page.locator(f".tl-badge[data-state={state}]").wait_for()
@@ -118,7 +123,8 @@ def pixels(data_uri: str) -> np.ndarray:
 
 # ---- landing ------------------------------------------------------------------------------------
 def test_a_visitor_sees_a_labelled_example_move_within_a_second_of_landing(sample):
-    sample().wait_for_state("example")  # the server has drawn it
+    drawn = sample().page.locator(".tl-status").filter(has_text="drawn by the bundled model")
+    drawn.wait_for()  # the first visitor of all watches it being drawn
     tab = sample(reduced_motion="no-preference")
     landed = time.monotonic()
     tab.wait_for_frame(1)
@@ -246,7 +252,7 @@ def test_a_refused_run_is_one_sentence_and_run_stays_ready(sample):
     tab = sample()
     tab.choose("steps", 5)
     tab.seed(10**17)
-    tab.run()
+    tab.page.locator("#run").click()
     toast = tab.page.locator(".toast-body")
     toast.first.wait_for()
     assert re.search(r"seed|maximum", toast.first.inner_text())

@@ -68,7 +68,10 @@ def _wire(demo: gr.Blocks, form: dict, panes: gr.HTML) -> None:
     demo.load(_on_load, None, [form["chip"], form["steps"]], **light)
     form["sampler"].change(_eta_for, form["sampler"], form["eta"], **light)
 
-    asked = form["run"].click(_prepare, settings, [ticket, form["seed"], panes, *buttons], **light)
+    # In the queue, unlike what is light: only there a refusal reaches the visitor as a sentence.
+    asked = form["run"].click(
+        _prepare, settings, [ticket, form["seed"], panes, *buttons], concurrency_limit=16, **quiet
+    )
     drawn = asked.success(_draw, ticket, panes, **quiet, **GPU)
     drawn.then(_buttons, ticket, buttons, **light)
     form["stop"].click(_stop, ticket, [panes, *buttons], **light)

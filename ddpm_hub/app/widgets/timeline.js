@@ -307,11 +307,13 @@ function receive(message) {
 function begin(message) {
   pause();
   run = message.run;
+  state = "idle"; // how the run before ended says nothing about this one
   meta = {};
   frames = [];
   focus = -1;
   live = true;
   root.dataset.index = -1;
+  root.dataset.run = run;
   drawSpark(); // the last picture stays until the first new frame replaces it
 }
 
