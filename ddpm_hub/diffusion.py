@@ -3,7 +3,8 @@
 Time runs t = 0 .. T-1 where the paper counts 1 .. T, and t = -1 is clean data (alpha_bar = 1).
 Inside, images are in [-1, 1]. Here are the forward process, what a prediction implies, and the
 loss; how steps follow each other is in `samplers.py`, and `model.py` makes of both the
-`GaussianDiffusion` that people construct.
+`GaussianDiffusion` that people construct. Somewhat over 300 lines: it is one class, and a method
+moved out would be an equation that nobody finds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from torch import Tensor, nn
 
 from ddpm_hub.assignment import linear_sum_assignment
 from ddpm_hub.errors import check_bool, check_choice, check_float, check_int
-from ddpm_hub.inputs import as_labels, check_image_size, check_images, check_model
+from ddpm_hub.inputs import (
+    as_labels,
+    check_image_size,
+    check_images,
+    check_model,
+    check_options,
+    check_times,
+)
 from ddpm_hub.schedules import make_betas, schedule_constants
 
 OBJECTIVES = ("pred_noise", "pred_x0", "pred_v")
@@ -58,12 +66,13 @@ class GaussianProcess(nn.Module):
         arguments = {k: v for k, v in locals().items() if k not in ("self", "model", "__class__")}
         super().__init__()
         self.config = arguments
-        self.image_size = check_image_size(image_size, model)
+        check_model(model)
+        options = check_options(schedule_fn_kwargs)
         self.model, self.channels = model, model.channels
         self.self_condition = model.self_condition
-        check_model(model)
+        self.image_size = check_image_size(image_size, model)
         with torch.device("cpu"):  # numbers, even where a caller builds on the meta device
-            betas = make_betas(beta_schedule, timesteps, **(schedule_fn_kwargs or {}))
+            betas = make_betas(beta_schedule, timesteps, **options)
         self.num_timesteps = timesteps
         self.objective = check_choice("objective", objective, OBJECTIVES)
         steps = timesteps if sampling_timesteps is None else sampling_timesteps
@@ -287,7 +296,10 @@ class GaussianProcess(nn.Module):
             look = img.device.type == "cpu" or not self._images_checked
             self._images_checked = True
             check_images(img, (self.channels, *self.image_size), look, self.auto_normalize)
-        times = self.random_times(len(img)) if times is None else times
+        if times is None:
+            times = self.random_times(len(img))
+        elif not torch.compiler.is_compiling():
+            check_times(times, len(img), self.num_timesteps)
         if kwargs.get("classes") is not None:
             kwargs["classes"] = as_labels(kwargs["classes"], len(img), self.model, self.device)
         return self.p_losses(

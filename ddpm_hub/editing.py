@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm_hub.diffusion import GaussianProcess
 from ddpm_hub.errors import ConfigError, check_float, check_int
-from ddpm_hub.samplers import SampleState, SampleStream
+from ddpm_hub.samplers import SampleState, SampleStream, noise_like
 
 
 def interpolate(
@@ -30,7 +30,7 @@ def interpolate(
     check_float("lam", lam, 0, 1)
     if x1.shape != x2.shape:
         raise ConfigError(f"x1 {tuple(x1.shape)} and x2 {tuple(x2.shape)} differ: resize one")
-    noise = [torch.randn(x.shape, generator=generator).to(x) for x in (x1, x2)]
+    noise = [noise_like(x, generator) for x in (x1, x2)]
     eps = (1 - lam) * noise[0] + lam * noise[1]
     eps = eps / ((1 - lam) ** 2 + lam**2) ** 0.5
     mixed = process.normalize((1 - lam) * x1 + lam * x2)

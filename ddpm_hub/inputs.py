@@ -29,6 +29,12 @@ def check_image_size(image_size: Any, model: nn.Module) -> tuple[int, int]:
 
 def check_model(model: nn.Module) -> None:
     """Raise ConfigError unless a plain Gaussian process can train this network."""
+    missing = [n for n in ("channels", "out_dim", "self_condition") if not hasattr(model, n)]
+    if missing or not callable(model):
+        raise ConfigError(
+            f"model {shown(model)} is no network of ours, it has no {', '.join(missing)}: pass a "
+            "Unet, or give your own these attributes"
+        )
     if model.channels != model.out_dim:
         raise ConfigError(
             f"the network gives {model.out_dim} channels for images of {model.channels}: build it "
@@ -42,9 +48,21 @@ def check_model(model: nn.Module) -> None:
         )
 
 
+def check_options(options: Any) -> dict[str, float]:
+    """The options of a schedule as a dict, empty for None; what they are, the schedule checks."""
+    options = {} if options is None else options
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ConfigError(
+            f"schedule_fn_kwargs {shown(options)} is not a dict of names: use {{'s': 0.008}}"
+        )
+    return options
+
+
 def check_images(images: Tensor, expected: tuple[int, ...], look: bool, unit: bool) -> None:
     """Raise DataError unless images are floats, (B, *expected), and if `look`, in range."""
-    if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+    if not isinstance(images, Tensor):
+        raise DataError(f"images are a {type(images).__name__}: pass a tensor, floats in [0, 1]")
+    if images.ndim != 4 or not len(images) or tuple(images.shape[1:]) != expected:
         raise DataError(
             f"images of shape {tuple(images.shape)} do not fit: this model takes "
             f"(batch, {', '.join(map(str, expected))})"
@@ -55,6 +73,19 @@ def check_images(images: Tensor, expected: tuple[int, ...], look: bool, unit: bo
         )
     if look:
         check_range(images, unit)
+
+
+def check_times(times: Tensor, batch: int, timesteps: int) -> None:
+    """Raise ConfigError unless times are (batch,) whole numbers in 0 .. timesteps - 1."""
+    if times.shape != (batch,) or times.is_floating_point():
+        raise ConfigError(
+            f"times of shape {tuple(times.shape)}, {times.dtype}, do not fit: pass ({batch},) int64"
+        )
+    if times.device.type == "cpu" and not ((times >= 0) & (times < timesteps)).all():
+        raise ConfigError(
+            f"times {shown(times.tolist())} leave 0 .. {timesteps - 1}: timesteps count from 0, "
+            "clean data is no timestep"
+        )
 
 
 def check_range(images: Tensor, unit: bool) -> None:

@@ -20,7 +20,7 @@ from ddpm_hub.diffusion import GaussianProcess
 from ddpm_hub.errors import ConfigError, check_choice, check_float, check_int, shown
 from ddpm_hub.hub_model import HubModel
 from ddpm_hub.images import to_pil
-from ddpm_hub.inputs import as_labels
+from ddpm_hub.inputs import as_labels, check_times
 from ddpm_hub.nets import NETS
 from ddpm_hub.samplers import (
     SAMPLERS,
@@ -192,8 +192,8 @@ class GaussianDiffusion(GaussianProcess, HubModel):
     def forward_noise(self, images: Tensor, t: int | Tensor, noise: Tensor | None = None) -> Tensor:
         """Eq. 4 for display: images in [0, 1] noised to level t; values may leave [0, 1]."""
         if isinstance(t, int):
-            check_int("t", t, 0, self.num_timesteps - 1)
             t = torch.full((len(images),), t, device=images.device)
+        check_times(t, len(images), self.num_timesteps)
         return self.unnormalize(self.q_sample(self.normalize(images), t, noise))
 
     def to_config(self) -> dict[str, Any]:
@@ -240,6 +240,8 @@ class GaussianDiffusion(GaussianProcess, HubModel):
                     f"noise of shape {tuple(noise.shape)} does not fit: pass (batch, "
                     f"{self.channels}, {self.image_size[0]}, {self.image_size[1]})"
                 )
+            if noise.device.type == "cpu" and not noise.isfinite().all():
+                raise ConfigError("noise holds NaN or infinity: draw it with torch.randn")
             return noise.to(device=self.device, dtype=self.betas.dtype)
         check_int("batch_size", batch_size, 1, 1_000_000)
         shape = (batch_size, self.channels, *self.image_size)

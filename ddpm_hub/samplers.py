@@ -21,15 +21,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_hub.diffusion import GaussianProcess, ModelPrediction
 from ddpm_hub.errors import ConfigError, check_int
 
-Predict = Callable[[Tensor, int, "Tensor | None"], ModelPrediction]
+if TYPE_CHECKING:
+    from ddpm_hub.diffusion import GaussianProcess, ModelPrediction
+
+Predict = Callable[[Tensor, int, "Tensor | None"], "ModelPrediction"]
 
 
 class Update(NamedTuple):
@@ -71,7 +73,8 @@ def ddpm(
         x0, eps = _x0_eps(predict(x, t, x0))
         a_t, a_s = process.alpha_bar(t), process.alpha_bar(s)
         alpha = a_t / a_s
-        mean = (a_s**0.5 * (1 - alpha) * x0 + alpha**0.5 * (1 - a_s) * x) / (1 - a_t)
+        towards_x0 = a_s**0.5 * (1 - alpha) / (1 - a_t)
+        mean = towards_x0 * x0 + alpha**0.5 * (1 - a_s) / (1 - a_t) * x
         variance = (1 - alpha) * (1 - a_s) / (1 - a_t)
         x = mean + variance**0.5 * noise_like(x, rng) if s >= 0 else mean
         yield Update(t, x, x0, eps)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm_hub.errors import ConfigError, check_choice, check_int
+from ddpm_hub.errors import ConfigError, check_choice, check_float, check_int, shown
 
 MAX_BETA = 0.999  # Improved DDPM: a beta of 1 would make x_t independent of x_{t-1}
 MAX_TIMESTEPS = 100_000
@@ -59,13 +59,15 @@ SCHEDULES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def make_betas(name: str, timesteps: int, **options) -> Tensor:
+def make_betas(name: str, timesteps: int, **options: float) -> Tensor:
     """The named schedule's betas, float64 (T,), checked.
 
     Raises ConfigError for an unknown name or option, or `timesteps` that it cannot have.
     """
     check_choice("beta_schedule", name, SCHEDULES)
     check_int("timesteps", timesteps, 1, MAX_TIMESTEPS, "use 1000 as the paper does")
+    for key, value in options.items():
+        check_float(f"schedule_fn_kwargs[{shown(key)}]", value, -1e3, 1e3)
     try:
         betas = SCHEDULES[name](timesteps, **options)
     except TypeError as error:

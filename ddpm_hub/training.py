@@ -175,7 +175,7 @@ def save(ema: GaussianDiffusion, samples: Tensor, event: Event, config: TrainCon
         "loss": event.loss,
         "images_per_second": round(event.images_per_second, 1),
         "device": runtime.describe(ema.device),
-        "config": asdict(config),
+        "config": {k: v for k, v in asdict(config).items() if k != "results_folder"},
     }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     return str(folder)

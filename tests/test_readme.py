@@ -14,7 +14,8 @@ TEXT = (ROOT / "README.md").read_text()
 
 def blocks(language):
     """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.M | re.S)
+    return [text for name, text in fenced if name == language]
 
 
 def commands():

@@ -22,18 +22,23 @@ class RMSNorm(nn.Module):
         self.root_dim = dim**0.5
         self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
 
-    def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        gain = self.g * self.root_dim
+    def forward(
+        self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None, mine: bool = False
+    ) -> Tensor:
+        """x (B, dim, H, W); `mine` says that nobody else needs x, so that it may be overwritten."""
         # float16 overflows when squared; bfloat16 only needs the sum in float32
         wide = x.float() if x.dtype == torch.float16 else x
         total = torch.promote_types(x.dtype, torch.float32)
         squares = wide.square().sum(1, keepdim=True, dtype=total)
         # 1e-24 under the root is F.normalize's 1e-12 above it
-        unit = x * squares.clamp_min(1e-24).rsqrt().to(x.dtype)
-        if scale_shift is None:
-            return unit * gain.to(x.dtype)
-        scale, shift = scale_shift
-        return torch.addcmul(shift.to(x.dtype), unit, (gain * (scale + 1)).to(x.dtype))
+        inverse = squares.clamp_min(1e-24).rsqrt().to(x.dtype)
+        scale, shift = (0, self.g.new_zeros(())) if scale_shift is None else scale_shift
+        gain, shift = (self.g * self.root_dim * (scale + 1)).to(x.dtype), shift.to(x.dtype)
+        if torch.is_grad_enabled():
+            return torch.addcmul(shift, x * inverse, gain)
+        # in place where nothing is kept for a gradient: memory costs more than arithmetic here
+        y = (x.mul_(inverse) if mine else x * inverse).mul_(gain)
+        return y if scale_shift is None else y.add_(shift)
 
 
 class SinusoidalPosEmb(nn.Module):
@@ -93,7 +98,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        x = self.norm(self.proj(x), scale_shift)
+        x = self.norm(self.proj(x), scale_shift, mine=True)
         return self.dropout(F.silu(x, inplace=not torch.is_grad_enabled()))
 
 
@@ -111,7 +116,7 @@ class ResnetBlock(nn.Module):
         """x (B, dim, H, W); silu_t (B, time_dim), after the SiLU that all blocks share."""
         time = self.mlp[1](silu_t)[:, :, None, None]
         h = self.block2(self.block1(x, time.chunk(2, dim=1)))
-        return h + self.res_conv(x)
+        return add(h, self.res_conv(x))
 
 
 class LinearAttention(nn.Module):
@@ -158,6 +163,11 @@ class Attention(nn.Module):
         k, v = torch.cat((mem_k, k), dim=-2), torch.cat((mem_v, v), dim=-2)
         out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out(out.mT.reshape(b, -1, height, width))
+
+
+def add(fresh: Tensor, x: Tensor) -> Tensor:
+    """fresh + x; without gradients in place of `fresh`, which nobody else may hold."""
+    return fresh + x if torch.is_grad_enabled() else fresh.add_(x)
 
 
 def conv3x3(dim: int, dim_out: int) -> nn.Conv2d:

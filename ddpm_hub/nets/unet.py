@@ -24,6 +24,7 @@ from ddpm_hub.nets.blocks import (
     ResnetBlock,
     SinusoidalPosEmb,
     TimeMLP,
+    add,
     conv3x3,
     downsample,
     upsample,
@@ -159,8 +160,9 @@ class Unet(HubModel):
             x_self_cond = torch.zeros_like(x) if x_self_cond is None else x_self_cond
             x = torch.cat((x_self_cond, x), dim=1)
         t = self.time_mlp(time)
-        if self.num_classes is not None:
-            t = t + self.class_emb(self._labels(classes, x))
+        if self.num_classes is not None or classes is not None:
+            labels = self._labels(classes, x)
+            t = t + self.class_emb(labels)
         t = nn.functional.silu(t)  # every block begins with it: once is enough
 
         x = stem = self.init_conv(x)
@@ -169,16 +171,16 @@ class Unet(HubModel):
             x = block1(x, t)
             skips.append(x)
             x = block2(x, t)
-            x = attn(x) + x
+            x = add(attn(x), x)
             skips.append(x)
             x = resize(x)
         x = self.mid_block1(x, t)
-        x = self.mid_attn(x) + x
+        x = add(self.mid_attn(x), x)
         x = self.mid_block2(x, t)
         for block1, block2, attn, resize in self.ups:
             x = block1(torch.cat((x, skips.pop()), dim=1), t)
             x = block2(torch.cat((x, skips.pop()), dim=1), t)
-            x = attn(x) + x
+            x = add(attn(x), x)
             x = resize(x)
         return self.final_conv(self.final_res_block(torch.cat((x, stem), dim=1), t))
 
@@ -209,8 +211,17 @@ class Unet(HubModel):
         return {name: name.removeprefix(prefix) for name in names}
 
     def _labels(self, classes: Tensor | None, x: Tensor) -> Tensor:
+        if self.num_classes is None:
+            raise ConfigError(
+                "classes were given, but this Unet has none: build it with num_classes"
+            )
         if classes is None:
             return torch.full((len(x),), self.num_classes, device=x.device)
+        if classes.shape != (len(x),):
+            raise ConfigError(
+                f"classes of shape {tuple(classes.shape)} do not fit a batch of {len(x)}: pass one "
+                "label for each image"
+            )
         if not self.training or self.cond_drop_prob == 0:
             return classes
         hidden = torch.rand(classes.shape, device=classes.device) < self.cond_drop_prob
