@@ -44,7 +44,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        cost="0.3 M parameters; first garment-like shapes after some minutes on 2 CPU cores",
+        cost="0.3 M parameters; first garment-like shapes within minutes on 2 CPU cores",
         unet={"dim": 16, "dim_mults": (1, 2, 2), "channels": 1},
         diffusion={"image_size": 28, "beta_schedule": "cosine", "objective": "pred_v"},
         train=TrainConfig(

@@ -1,6 +1,7 @@
 """The Gaussian process: golden numbers, inverses, what the loss sees, and what is refused.
 
 Sampling is in test_samplers.py; the live reference in test_reference_parity.py.
+Over 300 lines, since a test file mirrors its module and most of these are tables of cases.
 """
 
 import pickle

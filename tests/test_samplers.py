@@ -1,6 +1,7 @@
 """Samplers and streams: golden pictures, oracles, pause and resume, guidance, and bad input.
 
 With an oracle network a sampler's correctness is an equality (see support.py).
+Over 300 lines, since a test file mirrors its module and most of these are tables of cases.
 """
 
 import gc

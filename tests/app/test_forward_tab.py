@@ -1,4 +1,7 @@
-"""The Forward tab in a real browser: what a learner meets. Its endpoints: test_forward_api.py."""
+"""The Forward tab in a real browser: what a learner meets. Its endpoints: test_forward_api.py.
+
+Over 300 lines, since all of it shares one page: loading it anew would take most of the time.
+"""
 
 import base64
 import math

@@ -1,4 +1,7 @@
-"""The Sample tab in a real browser and over its endpoints: what a visitor and a script meet."""
+"""The Sample tab in a real browser and over its endpoints: what a visitor and a script meet.
+
+Over 300 lines, since all of it shares one server and one browser, which take seconds to start.
+"""
 
 import base64
 import io

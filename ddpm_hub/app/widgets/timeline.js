@@ -3,7 +3,7 @@
 // In the room: frames in an array by step index, drawing, scrubbing, playing, keys. Frames arrive
 // once and stay here, so scrubbing never asks the server. Not in the room: sampling, limits, files.
 // Given by gr.HTML: element, props, watch, server (frames, export). The message is documented in
-// timeline.py. Style: timeline.css.
+// timeline.py. Style: timeline.css. Over 300 lines, since gr.HTML takes one script for a component.
 const FRAME_MS = 90; // one frame of playback at 1x: about eleven frames a second
 const GAP = 1; // picture pixels between the images of a batch
 const NO_BREAK = "\u00a0";
