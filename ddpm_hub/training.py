@@ -63,6 +63,7 @@ def train(
     config: see TrainConfig.
 
     The caller's random state is left alone: data order, noise and dropout follow `config.seed`.
+    However it ends, the averaged model of the last step is in `config.results_folder`.
     Raises ConfigError or DataError before the first step, and DDPMHubError if the loss is not
     finite for 10 steps in a row; the weights are then those of the last good step.
     """
@@ -85,29 +86,34 @@ def _train(diffusion: GaussianDiffusion, images: Tensor, config: TrainConfig) ->
     )
     rng = SeededRandom(config.seed, diffusion.device)
     clock, skipped, bad = Clock(config), 0, 0
-    for step in range(1, config.train_num_steps + 1):
-        lr = learning_rate(config, step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        with rng:
-            loss, norm = optimizer_step(diffusion, feed, optimizer, config)
-        bad = 0 if math.isfinite(loss + norm) else bad + 1
-        skipped += bad > 0
-        if bad == MAX_BAD_STEPS:
-            raise DDPMHubError(
-                f"the loss was not finite for {bad} steps in a row (step {step}, train_lr "
-                f"{config.train_lr}): the weights are those of the last good step; train on from "
-                "them with a lower train_lr"
+    event = None
+    try:
+        for step in range(1, config.train_num_steps + 1):
+            lr = learning_rate(config, step)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            with rng:
+                loss, norm = optimizer_step(diffusion, feed, optimizer, config)
+            bad = 0 if math.isfinite(loss + norm) else bad + 1
+            skipped += bad > 0
+            if bad == MAX_BAD_STEPS:
+                raise DDPMHubError(
+                    f"the loss was not finite for {bad} steps in a row (step {step}, train_lr "
+                    f"{config.train_lr}): the weights are those of the last good step; train on "
+                    "from them with a lower train_lr"
+                )
+            if not bad and step % config.ema_update_every == 0:
+                ema.update_parameters(diffusion)
+            event = Event(
+                step, config.train_num_steps, loss, norm, lr, *clock.tick(step), skipped, ema.module
             )
-        if not bad and step % config.ema_update_every == 0:
-            ema.update_parameters(diffusion)
-        event = Event(step, config.train_num_steps, loss, norm, lr, *clock.tick(step), skipped,
-                      ema.module)  # fmt: skip
-        if step % config.save_and_sample_every == 0 or step == config.train_num_steps:
-            samples = draw(ema.module, config)
-            folder = save(ema.module, samples, event, config)
-            event = event._replace(samples=samples, checkpoint=folder)
-        yield event
+            if step % config.save_and_sample_every == 0 or step == config.train_num_steps:
+                event = event._replace(samples=draw(ema.module, config))
+                event = event._replace(checkpoint=save(event, config))
+            yield event
+    finally:  # Ctrl-C, an early close, a loss that diverged: what was learnt is kept
+        if event is not None and event.checkpoint is None:
+            save(event, config)
 
 
 def optimizer_step(
@@ -163,18 +169,19 @@ def draw(ema: GaussianDiffusion, config: TrainConfig) -> Tensor:
         )
 
 
-def save(ema: GaussianDiffusion, samples: Tensor, event: Event, config: TrainConfig) -> str | None:
+def save(event: Event, config: TrainConfig) -> str | None:
     """Write the averaged model, its samples and how it was trained; the folder's name."""
     if config.results_folder is None:
         return None
     folder = Path(config.results_folder)
-    ema.save_pretrained(folder)
-    grid(samples).save(folder / "samples.png")
+    event.ema.save_pretrained(folder)
+    if event.samples is not None:
+        grid(event.samples).save(folder / "samples.png")
     facts = {
         "step": event.step,
         "loss": event.loss,
         "images_per_second": round(event.images_per_second, 1),
-        "device": runtime.describe(ema.device),
+        "device": runtime.describe(event.ema.device),
         "config": {k: v for k, v in asdict(config).items() if k != "results_folder"},
     }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")

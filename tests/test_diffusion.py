@@ -224,6 +224,18 @@ def test_c1_immiscible_noise_is_nearer_than_chance_and_still_the_same_noise():
     assert (x0 - eps[assign]).flatten(1).norm(dim=1).sum() < distance
 
 
+def test_c1_immiscible_training_gives_each_image_the_noise_assigned_to_it():
+    diffusion = tiny_diffusion(immiscible=True)
+    x0, eps = images_like(8, 1, 8, 8).float(), noise_like(8, 1, 8, 8).float()
+    t = torch.full((8,), 25)
+    assigned = eps[diffusion.noise_assignment(x0, eps)]
+    assert not torch.equal(assigned, eps)
+    seen = []
+    diffusion.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    diffusion.p_losses(x0, t, eps)
+    torch.testing.assert_close(seen[0], diffusion.q_sample(x0, t, assigned))
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 24), st.integers(0, 10_000), st.booleans())
 def test_c1_the_assignment_is_as_cheap_as_scipys(n, seed, tied):

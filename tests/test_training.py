@@ -165,6 +165,19 @@ def test_the_results_folder_opens_as_a_model_and_shows_how_it_was_made(tmp_path)
     assert '"step": 3' in (tmp_path / "run" / "training.json").read_text()
 
 
+def test_what_was_learnt_before_an_interruption_is_kept(tmp_path):
+    config = replace(QUICK, results_folder=str(tmp_path / "run"), train_num_steps=100)
+    try:
+        for event in train(model(), "bundled", config):
+            if event.step == 3:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    kept = GaussianDiffusion.from_pretrained(tmp_path / "run")
+    assert torch.equal(weights(kept), weights(event.ema))
+    assert '"step": 3' in (tmp_path / "run" / "training.json").read_text()
+
+
 def test_two_trainings_go_side_by_side():
     """numerics.md C17: the reference allows one trainer in a process."""
     alone = [e.loss for e in train(model(), "bundled", QUICK)]
