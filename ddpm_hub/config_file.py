@@ -60,10 +60,12 @@ def config_section(
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON gives it back: tuples become lists, all the way down."""
+    """`value` as JSON gives it back: tuples become lists, numpy's numbers Python's."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def _check_version(config: dict[str, Any]) -> None:

@@ -292,10 +292,9 @@ class GaussianProcess(nn.Module):
         range (the range is looked at in every call on the CPU, in the first elsewhere).
         """
         if not torch.compiler.is_compiling():
-            # looking at values makes an accelerator wait: there, only the first batch's
-            look = img.device.type == "cpu" or not self._images_checked
+            expected = (self.channels, *self.image_size)
+            check_images(img, expected, not self._images_checked, self.auto_normalize)
             self._images_checked = True
-            check_images(img, (self.channels, *self.image_size), look, self.auto_normalize)
         if times is None:
             times = self.random_times(len(img))
         elif not torch.compiler.is_compiling():
@@ -312,7 +311,9 @@ class GaussianProcess(nn.Module):
         """The noise that is both added and predicted; the caller's tensor is never changed."""
         noise = torch.randn_like(x_start) if noise is None else noise
         strength = self.offset_noise_strength if offset_strength is None else offset_strength
-        if strength > 0:  # Guttenberg 2023: each channel as a whole is shifted, too
+        if (
+            check_float("offset_noise_strength", strength, 0, 10) > 0
+        ):  # Guttenberg 2023: each channel as a whole is shifted, too
             offset = torch.randn(x_start.shape[:2], device=x_start.device, dtype=x_start.dtype)
             noise = noise + strength * offset[:, :, None, None]
         return noise[self.noise_assignment(x_start, noise)] if self.immiscible else noise

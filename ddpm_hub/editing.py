@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_hub.diffusion import GaussianProcess
 from ddpm_hub.errors import ConfigError, check_float, check_int
+from ddpm_hub.inputs import check_images
 from ddpm_hub.samplers import SampleState, SampleStream, noise_like
 
 
@@ -30,6 +31,8 @@ def interpolate(
     check_float("lam", lam, 0, 1)
     if x1.shape != x2.shape:
         raise ConfigError(f"x1 {tuple(x1.shape)} and x2 {tuple(x2.shape)} differ: resize one")
+    for x in (x1, x2):
+        check_images(x, tuple(x.shape[1:]), True, process.auto_normalize)
     noise = [noise_like(x, generator) for x in (x1, x2)]
     eps = (1 - lam) * noise[0] + lam * noise[1]
     eps = eps / ((1 - lam) ** 2 + lam**2) ** 0.5

@@ -7,6 +7,7 @@ they stay Python's own exceptions.
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 class DDPMHubError(Exception):
@@ -42,16 +43,16 @@ def check_choice(name: str, value: object, known: Iterable[str]) -> str:
 
 
 def check_int(name: str, value: object, low: int, high: int, hint: str = "") -> int:
-    """`value`, or a ConfigError unless it is an int (not a bool) in low .. high."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    """`value` as an int, or a ConfigError unless it is whole (no bool, no 2.0) in low .. high."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
         cure = hint or f"use a whole number from {low} to {high}"
         raise ConfigError(f"{name} {shown(value)} is not a whole number in {low} .. {high}: {cure}")
-    return value
+    return int(value)
 
 
 def check_float(name: str, value: object, low: float, high: float, hint: str = "") -> float:
     """`value`, or a ConfigError unless it is a finite number in [low, high]."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
         cure = hint or f"use a number from {low:g} to {high:g}"
         raise ConfigError(f"{name} {shown(value)} is outside [{low:g}, {high:g}]: {cure}")

@@ -6,6 +6,7 @@ name) are checked by `errors.py`, those of the network by `nets/`.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ RANGE_TOLERANCE = 0.01  # resampling an image overshoots [0, 1] a little
 
 def check_image_size(image_size: Any, model: nn.Module) -> tuple[int, int]:
     """(height, width), or a ConfigError; what the network can halve is its own business."""
-    pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise ConfigError(f"image_size {shown(image_size)} is not a side or (height, width)")
     height, width = (check_int("image_size", side, 1, 65_536) for side in pair)
@@ -58,8 +59,11 @@ def check_options(options: Any) -> dict[str, float]:
     return options
 
 
-def check_images(images: Tensor, expected: tuple[int, ...], look: bool, unit: bool) -> None:
-    """Raise DataError unless images are floats, (B, *expected), and if `look`, in range."""
+def check_images(images: Any, expected: tuple[int, ...], first: bool, unit: bool) -> None:
+    """Raise DataError unless images are floats, (B, *expected), in range.
+
+    The range is looked at on the CPU always; elsewhere that would wait, so only if `first`.
+    """
     if not isinstance(images, Tensor):
         raise DataError(f"images are a {type(images).__name__}: pass a tensor, floats in [0, 1]")
     if images.ndim != 4 or not len(images) or tuple(images.shape[1:]) != expected:
@@ -71,7 +75,7 @@ def check_images(images: Tensor, expected: tuple[int, ...], look: bool, unit: bo
         raise DataError(
             f"images are {images.dtype}, not floats in [0, 1]: pass images.float() / 255"
         )
-    if look:
+    if first or images.device.type == "cpu":
         check_range(images, unit)
 
 
@@ -83,8 +87,8 @@ def check_times(times: Tensor, batch: int, timesteps: int) -> None:
         )
     if times.device.type == "cpu" and not ((times >= 0) & (times < timesteps)).all():
         raise ConfigError(
-            f"times {shown(times.tolist())} leave 0 .. {timesteps - 1}: timesteps count from 0, "
-            "clean data is no timestep"
+            f"times {shown(times.tolist())} leave 0 .. {timesteps - 1}: pass timesteps in that "
+            "range, which count from 0"
         )
 
 

@@ -20,7 +20,7 @@ from ddpm_hub.diffusion import GaussianProcess
 from ddpm_hub.errors import ConfigError, check_choice, check_float, check_int, shown
 from ddpm_hub.hub_model import HubModel
 from ddpm_hub.images import to_pil
-from ddpm_hub.inputs import as_labels, check_times
+from ddpm_hub.inputs import as_labels, check_images, check_times
 from ddpm_hub.nets import NETS
 from ddpm_hub.samplers import (
     SAMPLERS,
@@ -191,6 +191,7 @@ class GaussianDiffusion(GaussianProcess, HubModel):
 
     def forward_noise(self, images: Tensor, t: int | Tensor, noise: Tensor | None = None) -> Tensor:
         """Eq. 4 for display: images in [0, 1] noised to level t; values may leave [0, 1]."""
+        check_images(images, tuple(images.shape[1:]), True, self.auto_normalize)
         if isinstance(t, int):
             t = torch.full((len(images),), t, device=images.device)
         check_times(t, len(images), self.num_timesteps)

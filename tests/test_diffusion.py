@@ -601,3 +601,18 @@ def test_a_compiled_network_gives_the_same_loss():
 def test_the_network_keeps_its_reference_key_prefix_inside_the_diffusion():
     keys = [f"model.{key}" for key in Unet(8, dim_mults=(1, 2), channels=1).state_dict()]
     assert list(tiny_diffusion().state_dict()) == keys
+
+
+@pytest.mark.parametrize("images", [torch.zeros(1, 1, 8, 8, dtype=torch.uint8), [[0.5]], None])
+def test_images_that_are_no_float_tensor_are_refused_wherever_they_enter(images):
+    diffusion = tiny_diffusion()
+    for call in (diffusion, lambda x: diffusion.forward_noise(x, 3)):
+        if images is None or isinstance(images, list):
+            call = diffusion  # the others ask for a shape first
+        with pytest.raises(DataError, match=r"floats in \[0, 1\]"):
+            call(images)
+
+
+def test_a_negative_offset_strength_is_refused():
+    with pytest.raises(ConfigError, match=r"-0\.1"):
+        tiny_diffusion()(torch.rand(2, 1, 8, 8), offset_noise_strength=-0.1)

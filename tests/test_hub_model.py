@@ -261,3 +261,12 @@ def test_any_json_is_a_config_or_a_config_error(value):
             continue
         with pytest.raises(ConfigError):
             build_checked(GaussianDiffusion, config, {})
+
+
+def test_numpy_numbers_are_numbers_and_are_saved_as_such(tmp_path):
+    import numpy as np
+
+    net = Unet(np.int64(8), dim_mults=[np.int64(1), 2], channels=1)
+    model = GaussianDiffusion(net, image_size=np.int64(8), min_snr_gamma=np.float32(5))
+    model.save_pretrained(tmp_path)
+    assert GaussianDiffusion.from_pretrained(tmp_path).image_size == (8, 8)

@@ -88,6 +88,7 @@ class Unet(HubModel):
         super().__init__()
         self.config = arguments
         check_arguments(arguments)
+        dim_mults = arguments["dim_mults"]
         self.channels, self.self_condition = channels, self_condition
         self.out_dim = out_dim or channels * (2 if learned_variance else 1)
         self.random_or_learned_sinusoidal_cond = learned_sinusoidal_cond or random_fourier_features
