@@ -74,6 +74,9 @@ def main() -> None:
     except DDPMHubError as error:
         print(f"ddpm-hub: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError | DataError) else 1) from None
+    except OSError as error:  # a folder that is not there, a full disk
+        print(f"ddpm-hub: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -311,9 +311,8 @@ class GaussianProcess(nn.Module):
         """The noise that is both added and predicted; the caller's tensor is never changed."""
         noise = torch.randn_like(x_start) if noise is None else noise
         strength = self.offset_noise_strength if offset_strength is None else offset_strength
-        if (
-            check_float("offset_noise_strength", strength, 0, 10) > 0
-        ):  # Guttenberg 2023: each channel as a whole is shifted, too
+        check_float("offset_noise_strength", strength, 0, 10)
+        if strength > 0:  # Guttenberg 2023: each channel as a whole is shifted, too
             offset = torch.randn(x_start.shape[:2], device=x_start.device, dtype=x_start.dtype)
             noise = noise + strength * offset[:, :, None, None]
         return noise[self.noise_assignment(x_start, noise)] if self.immiscible else noise

@@ -99,7 +99,7 @@ class HubModel(
         with_temporary(save_directory / CONFIG, lambda path: path.write_text(text))
 
     @classmethod
-    def from_pretrained(  # the reference-compatible mixin's arguments, keyword by keyword
+    def from_pretrained(
         cls,
         repo_id_or_dir: str | Path,
         *,

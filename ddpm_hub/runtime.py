@@ -43,6 +43,14 @@ def channels_last(module: nn.Module) -> nn.Module:
     return module.to(memory_format=torch.channels_last)
 
 
+def leave_a_core() -> None:
+    """Compute on one CPU thread less than there is, at least one: a server must also get a turn.
+
+    With every core computing, a page on two cores got its frames all at once when the run was over.
+    """
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+
+
 def describe(device: torch.device) -> str:
     """The device in words: "cpu, 2 threads" or "cuda, NVIDIA H100"."""
     if device.type == "cpu":

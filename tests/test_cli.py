@@ -44,3 +44,11 @@ def test_a_model_that_is_not_there_is_one_sentence_and_exit_code_1():
 def test_help_names_every_command():
     result = run("--help")
     assert result.returncode == 0 and "sample" in result.stdout and "info" in result.stdout
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    out = str(tmp_path / "nowhere" / "grid.png")
+    result = run("sample", "bundled", "--n", "1", "--steps", "1", "--out", out)
+    assert (
+        result.returncode == 1 and "Traceback" not in result.stderr and "nowhere" in result.stderr
+    )

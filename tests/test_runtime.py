@@ -39,6 +39,17 @@ def test_the_device_is_one_that_can_compute():
     assert runtime.describe(CPU) == f"cpu, {torch.get_num_threads()} threads"
 
 
+def test_a_server_leaves_a_core_free_and_computes_on_at_least_one():
+    before = torch.get_num_threads()
+    try:
+        for threads, left in ((4, 3), (2, 1), (1, 1)):
+            torch.set_num_threads(threads)
+            runtime.leave_a_core()
+            assert torch.get_num_threads() == left
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_channels_last_changes_the_layout_and_not_the_answer():
     torch.manual_seed(0)
     net = Unet(8, dim_mults=(1, 2), channels=1).eval()

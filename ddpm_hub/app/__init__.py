@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ddpm_hub.app import runs
+from ddpm_hub.app import engine, runs
 from ddpm_hub.app.tabs import forward, sample
 from ddpm_hub.app.theme import css, theme
 
@@ -25,6 +25,7 @@ HEAD = """
 
 def build(example: bool = True) -> gr.Blocks:
     """The demo as Blocks. `example` draws the run that greets a visitor, in the background."""
+    engine.prepare()
     with gr.Blocks(
         title="ddpm_hub: watch a diffusion model draw",
         analytics_enabled=False,

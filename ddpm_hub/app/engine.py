@@ -172,6 +172,13 @@ def _frame(diffusion, step, change: float, rate: float) -> dict:
     return frame | {"png": frame["x"]} if done else frame
 
 
+def prepare() -> None:
+    """Before anything is drawn: keep a core free, so that frames leave while the next is made."""
+    from ddpm_hub.runtime import leave_a_core
+
+    leave_a_core()
+
+
 def describe_device() -> str:
     """Where the pictures are made, for the status line: "cpu", "cuda"."""
     from ddpm_hub.runtime import pick_device

@@ -7,13 +7,12 @@ are refused, not clamped: a picture must be the one that was asked for.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import secrets
 from typing import NamedTuple
 
-from ddpm_hub.errors import ConfigError, HubError
+from ddpm_hub.errors import ConfigError, HubError, check_float, check_int, shown
 
 STEPS = (5, 10, 25, 50, 100, 250, 1000)  # what the form offers, where the model has so many
 BATCHES = (1, 4, 16)
@@ -48,7 +47,7 @@ def request(model, sampler, steps, eta, batch, seed) -> Request:
         model=model_name(model),
         sampler=None if sampler is None else str(sampler),
         steps=None if steps is None else whole("steps", steps, 1, 100_000),
-        eta=None if eta is None else number("eta", eta, 0.0, 1.0),
+        eta=None if eta is None else float(check_float("eta", eta, 0, 1)),
         batch=whole("batch", batch, 1, MAX_BATCH),
         seed=new_seed() if seed is None else whole("seed", seed, 0, MAX_SEED),
     )
@@ -59,20 +58,10 @@ def new_seed() -> int:
     return secrets.randbelow(1_000_000)
 
 
-def number(name: str, value: object, low: float, high: float) -> float:
-    """`value` as a float in [low, high]; ConfigError for anything else, NaN and bools too."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or not low <= value <= high:
-        raise ConfigError(f"{name} {_shown(value)} is not in [{low:g}, {high:g}]")
-    return float(value)
-
-
 def whole(name: str, value: object, low: int, high: int) -> int:
-    """`value` as an int in [low, high]; 25.0 counts, 25.5, "25" and True do not."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value != int(value) or not low <= value <= high:
-        raise ConfigError(f"{name} {_shown(value)} is not a whole number in {low}..{high}")
-    return int(value)
+    """`value` as an int in [low, high]. JSON may say 25.0 for 25; 25.5 and "25" are refused."""
+    whole_float = isinstance(value, float) and value.is_integer()
+    return check_int(name, int(value) if whole_float else value, low, high)
 
 
 def model_name(name: object) -> str:
@@ -81,7 +70,7 @@ def model_name(name: object) -> str:
         return "bundled"
     good = isinstance(name, str) and len(name) <= 96 and REPO_ID.fullmatch(name)
     if not good or ".." in name or os.path.exists(name):
-        raise HubError(f'model {_shown(name)} is neither "bundled" nor a repository: owner/name')
+        raise HubError(f'model {shown(name)} is neither "bundled" nor a repository: owner/name')
     return name
 
 
@@ -91,7 +80,7 @@ def revision_name(revision: object) -> str | None:
         return None
     good = isinstance(revision, str) and len(revision) <= 96 and REVISION.fullmatch(revision)
     if not good or ".." in revision:
-        raise HubError(f"revision {_shown(revision)} is not a branch, tag or commit")
+        raise HubError(f"revision {shown(revision)} is not a branch, tag or commit")
     return revision
 
 
@@ -104,8 +93,3 @@ def check_work(batch: int, steps: int, image_size: tuple[int, int]) -> None:
             f"{batch} images x {steps} steps x {height}x{width} is {work:,} pixels to draw, "
             f"more than {MAX_WORK:,}: take fewer steps or a smaller batch"
         )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -2,7 +2,8 @@
 
 Parameter names, shapes and arithmetic equal those of denoising-diffusion-pytorch 2.3.4, so its
 weights load here; the way there is ours. All images are (B, C, H, W), in either memory format.
-What decides where each layer stands is in `unet.py`.
+What decides where each layer stands is in `unet.py`. Without gradients, layers overwrite what only
+they hold: to look at features with a forward hook, hook a ResnetBlock, or keep gradients on.
 """
 
 import math

@@ -128,7 +128,7 @@ def test_a_model_is_never_a_path(name, monkeypatch):
 
 @pytest.mark.parametrize("value", [True, "2", None, float("nan"), float("inf"), 2.5, 0, 1e308])
 def test_whole_numbers_are_whole_and_in_range(value):
-    with pytest.raises(ConfigError, match=re.escape("in 1..16")):
+    with pytest.raises(ConfigError, match=re.escape("in 1 .. 16: use")):
         limits.whole("batch", value, 1, 16)
     assert limits.whole("batch", 4.0, 1, 16) == 4
 
