@@ -18,7 +18,7 @@ from ddpm_hub import images
 from ddpm_hub.app import limits
 from ddpm_hub.errors import ConfigError, DDPMHubError, HubError
 
-YIELD_SECONDS = 0.08  # un-paced, a browser shows almost none of the frames it is sent
+YIELD_SECONDS = 0.04  # un-paced, a browser shows almost none of the frames it is sent
 MAX_FRAMES = 250  # of one run that are kept: all of a run up to that length
 MAX_MODELS = 2  # in memory, beside the bundled one
 CARD_BYTES = 64_000

@@ -133,7 +133,7 @@ STORE = Store()
 
 
 def stream(run: Run) -> Iterator[dict]:
-    """A run as timeline messages: a status at once, then frames at most every 80 ms.
+    """A run as timeline messages: a status at once, then frames at most every 40 ms.
 
     Steps faster than that travel together, so every kept frame arrives. The first thing is a
     status, because Gradio cannot cancel a generator that has not yielded yet.

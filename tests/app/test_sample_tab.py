@@ -106,9 +106,9 @@ def finished(opener):
     tab = Tab(visitor)
     tab.choose("steps", 25)
     tab.seed(11)
+    tab.page.evaluate(WATCH)  # before the run: it is over within a second or two
     tab.run()
     tab.wait_for_frame(0)
-    tab.page.evaluate(WATCH)
     tab.wait_for_state("done")
     yield tab
     assert visitor.problems == []
