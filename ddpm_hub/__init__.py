@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpm_hub.nets import Unet
     from ddpm_hub.samplers import SAMPLERS, Step
     from ddpm_hub.schedules import SCHEDULES
-    from ddpm_hub.training import train
+    from ddpm_hub.training import Trainer, train
 
 HOME = {
     "DDPMHubError": "errors",
@@ -29,6 +29,7 @@ HOME = {
     "SCHEDULES": "schedules",
     "Step": "samplers",
     "TrainConfig": "config",
+    "Trainer": "training",
     "Unet": "nets",
     "train": "training",
 }
@@ -41,6 +42,7 @@ __all__ = [
     "GaussianDiffusion",
     "Step",
     "TrainConfig",
+    "Trainer",
     "Unet",
     "__version__",
     "train",

@@ -1,6 +1,7 @@
 """Every default once, with its reason: how to train, and ready-made combinations.
 
-Plain frozen dataclasses, no code: forms, command line and model card read the same fields.
+Plain frozen dataclasses, no code: the app's forms, the command line's options and their help read
+the fields and the words beside them.
 """
 
 from __future__ import annotations
@@ -9,27 +10,44 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def option(default: Any, help: str) -> Any:
+    """A field with its help: what it is, in which unit, and why its default is what it is."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. Names and most defaults are those of the reference's Trainer."""
 
-    train_batch_size: int = 16  # images per network call
-    gradient_accumulate_every: int = 1  # network calls per optimiser step
-    train_lr: float = 1e-4  # of Adam, at its peak
-    lr_warmup_steps: int = 0  # linear, from 0
-    lr_schedule: str = "constant"  # or "cosine": down to 0 at the last step, for short runs
-    adam_betas: tuple[float, float] = (0.9, 0.99)
-    train_num_steps: int = 100_000
-    ema_decay: float = 0.995  # with a warm-up, so that short runs are not held by their start
-    ema_update_every: int = 10  # optimiser steps
-    max_grad_norm: float = 1.0
-    augment_horizontal_flip: bool = True
-    mixed_precision: str = "auto"  # "no", "bf16", or "auto": bf16 where the hardware has it
-    save_and_sample_every: int = 1000  # optimiser steps; the last one always counts
-    num_samples: int = 25  # images per sample grid
-    sample_steps: int = 50  # DDIM steps of the grid
-    results_folder: str | None = "./results"  # None keeps everything in memory
-    seed: int = 0  # of data order, noise and samples
+    train_batch_size: int = option(16, "images per network call, of all processes together")
+    gradient_accumulate_every: int = option(1, "network calls per optimiser step")
+    train_lr: float = option(1e-4, "learning rate of Adam, at its peak")
+    lr_warmup_steps: int = option(0, "optimiser steps of linear warm-up")
+    lr_schedule: str = option("constant", "after the warm-up: constant, or cosine down to 0")
+    adam_betas: tuple[float, float] = option((0.9, 0.99), "decay of Adam's two averages")
+    train_num_steps: int = option(100_000, "optimiser steps")
+    max_minutes: float | None = option(None, "save and stop after so long; None: never")
+    ema_decay: float = option(0.995, "of the averaged model, with a warm-up for short runs")
+    ema_update_every: int = option(10, "optimiser steps between updates of the averaged model")
+    max_grad_norm: float = option(1.0, "longer gradients are scaled down to this norm")
+    augment_horizontal_flip: bool = option(True, "mirror half of the images, at random")
+    mixed_precision: str = option(
+        "auto", "no, bf16, fp16, or auto: bf16 where the hardware has it, fp16 on older GPUs"
+    )
+    compile: bool = option(False, "torch.compile the network: minutes at the start, faster then")
+    save_and_sample_every: int = option(1000, "optimiser steps; the last one always counts")
+    save_every_minutes: float = option(10.0, "also save then: what a crash can cost at most")
+    checkpoints_total_limit: int = option(3, "newest checkpoints kept, beside the best one")
+    num_samples: int = option(25, "images per sample grid")
+    sample_steps: int = option(50, "DDIM steps of the grid")
+    sample_raw: bool = option(False, "also sample the weights as they are, beside their average")
+    results_folder: str | None = option("./results", "None keeps everything in memory")
+    resume: str | None = option(
+        None, "auto: go on from the newest checkpoint if there is one; or a folder or checkpoint"
+    )
+    push_to_hub: str | None = option(None, "repo id that receives the model and its checkpoint")
+    push_every_minutes: float = option(15.0, "between two pushes; the end is always pushed")
+    seed: int = option(0, "of data order, noise and samples")
 
 
 @dataclass(frozen=True)

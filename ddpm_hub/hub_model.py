@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ddpm_hub.config_file import CONFIG, FORMAT_VERSION, read_config
 from ddpm_hub.errors import ConfigError, HubError, WeightsError, shown
+from ddpm_hub.files import write_durably, write_text
 from ddpm_hub.version import __version__
 
 if TYPE_CHECKING:
@@ -92,11 +93,11 @@ class HubModel(
         text = json.dumps(config, indent=2, allow_nan=False) + "\n"
         weights = {name: tensor.contiguous() for name, tensor in clean_state(self).items()}
         # replace, never overwrite: this model's own tensors may be mapped from the old file
-        with_temporary(
+        write_durably(
             save_directory / WEIGHTS,
             lambda path: save_file(weights, path, metadata={"format": "pt"}),
         )
-        with_temporary(save_directory / CONFIG, lambda path: path.write_text(text))
+        write_text(save_directory / CONFIG, text)
 
     @classmethod
     def from_pretrained(
@@ -202,19 +203,6 @@ def find_file(repo_id_or_dir: str | Path, name: str, **where: Any) -> Path:
 def clean_state(module: nn.Module) -> dict[str, Tensor]:
     """The state dict under the names it has without torch.compile's wrapper."""
     return {k.replace("_orig_mod.", ""): v.detach() for k, v in module.state_dict().items()}
-
-
-def with_temporary(path: Path, write: Any) -> None:
-    """Call `write` on a temporary name beside `path`, then move it there in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors would leave a file for its owner only
-        write(temporary)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_names(found: set[str], own: dict[str, Tensor], strict: bool) -> None:

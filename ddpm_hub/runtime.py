@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -9,13 +10,15 @@ from torch import nn
 
 from ddpm_hub.errors import ConfigError, check_choice
 
-PRECISIONS = ("auto", "no", "bf16")
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
+    """The accelerator if there is one, of several that of this process, else the CPU."""
     if torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
+        name = torch.accelerator.current_accelerator().type
+        return torch.device(name, int(os.getenv("LOCAL_RANK", "0")))
     return torch.device("cpu")
 
 
@@ -28,19 +31,44 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager:
-    """The context in which the network runs: bfloat16 by "bf16" or where "auto" finds it."""
-    check_choice("mixed_precision", precision, PRECISIONS)
-    if precision == "bf16" and device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"mixed_precision 'bf16' is not for {device.type}: use 'no'")
-    if precision == "bf16" or (precision == "auto" and has_bf16(device)):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+def precision(device: torch.device, wanted: str = "auto") -> str:
+    """ "no", "bf16" or "fp16": what `wanted` means on this device.
+
+    "auto" is bf16 where the hardware has it, fp16 on GPUs that are too old for that, else "no".
+    Raises ConfigError for what the device does not offer.
+    """
+    check_choice("mixed_precision", wanted, PRECISIONS)
+    if wanted == "auto":
+        if has_bf16(device):
+            return "bf16"
+        return "fp16" if device.type == "cuda" else "no"
+    if wanted != "no" and device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"mixed_precision {wanted!r} is not for {device.type}: use 'no'")
+    return wanted
+
+
+def autocast(device: torch.device, wanted: str = "auto") -> AbstractContextManager:
+    """The context in which the network runs, in the number format that `precision` finds."""
+    dtype = DTYPES.get(precision(device, wanted))
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def has_room(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes may stay on the device for good: a quarter of what is free there."""
+    if device.type != "cuda":
+        return device.type == "cpu"  # they are there already
+    return size < torch.cuda.mem_get_info(device)[0] // 4
 
 
 def channels_last(module: nn.Module) -> nn.Module:
     """`module` with its convolutions' weights laid out (H, W, C), as fast kernels want them."""
     return module.to(memory_format=torch.channels_last)
+
+
+def compile(module: nn.Module) -> nn.Module:
+    """torch.compile in place: the state dict keeps its names, unlike behind a wrapper."""
+    module.compile()
+    return module
 
 
 def leave_a_core() -> None:

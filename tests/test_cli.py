@@ -1,16 +1,26 @@
 """The command line as a process: what it prints, writes and exits with."""
 
+import signal
 import subprocess
 import sys
+import time
 
+import pytest
 from PIL import Image
 
+from ddpm_hub import PRESETS, GaussianDiffusion, checkpoint
+from ddpm_hub.cli.train import resume_command
 from ddpm_hub.images import read_metadata
+
+QUICK = ("--batch-size", "4", "--sample-steps", "2", "--num-samples", "4", "--seed", "5")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "ddpm_hub", *arguments]
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "ddpm_hub", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
 
 
 def test_sample_writes_a_grid_that_remembers_its_run(tmp_path):
@@ -43,7 +53,8 @@ def test_a_model_that_is_not_there_is_one_sentence_and_exit_code_1():
 
 def test_help_names_every_command():
     result = run("--help")
-    assert result.returncode == 0 and "sample" in result.stdout and "info" in result.stdout
+    assert result.returncode == 0
+    assert all(name in result.stdout for name in ("train", "sample", "info"))
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
@@ -52,3 +63,77 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
     assert (
         result.returncode == 1 and "Traceback" not in result.stderr and "nowhere" in result.stderr
     )
+
+
+def test_train_makes_a_model_that_sample_opens_and_a_film_of_it(tmp_path):
+    folder = str(tmp_path / "run")
+    result = run("train", "--preset", "tiny", "--output", folder, "--steps", "2", *QUICK)
+    assert result.returncode == 0, result.stderr
+    assert "12,000 images" in result.stdout and "step 2" in result.stdout
+    assert "2/2" in result.stderr  # the bar
+    assert GaussianDiffusion.from_pretrained(folder).image_size == (28, 28)
+    film = tmp_path / "film.webp"
+    grid = ("--out", str(tmp_path / "grid.png"), "--gif", str(film))
+    result = run("sample", folder, "--n", "1", "--steps", "3", *grid)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(film).n_frames == 3
+
+
+def test_train_goes_on_where_it_was_and_says_when_nothing_is_left(tmp_path):
+    folder = str(tmp_path / "run")
+    assert run("train", "--output", folder, "--steps", "2", *QUICK).returncode == 0
+    more = run("train", "--output", folder, "--steps", "3", *QUICK, "--resume", "auto")
+    assert more.returncode == 0 and "resumed   at step 2" in more.stdout
+    assert len(checkpoint.read_curve(folder)) == 3
+    done = run("train", "--output", folder, "--steps", "3", *QUICK, "--resume", "auto")
+    assert done.returncode == 0 and "step 3 of 3 is reached" in done.stdout
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_training_politely_and_the_command_that_resumes_is_said(
+    number, code, tmp_path
+):
+    folder = tmp_path / "a run"
+    words = ("train", "--output", str(folder), "--steps", "100000", *QUICK, "--resume", "auto")
+    process = subprocess.Popen(
+        command(*words, "--save-every-minutes", "0"), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not checkpoint.all_of(folder):  # the first step is done
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "finishing the step" in said and "Traceback" not in said
+    assert "--resume auto" in said.splitlines()[-1] and "'" in said.splitlines()[-1]
+    reached = len(checkpoint.read_curve(folder))
+    assert reached >= 1 and checkpoint.newest(folder)
+    more = run(*words[:4], str(reached + 1), *words[5:])
+    assert more.returncode == 0 and f"at step {reached:,}" in more.stdout
+
+
+def test_the_command_that_resumes_is_the_same_with_one_resume():
+    words = ["train", "--output", "a b", "--resume", "x", "--steps", "3", "--resume=auto"]
+    assert resume_command(words) == "ddpm-hub train --output 'a b' --steps 3 --resume auto"
+
+
+def test_bad_training_options_are_one_sentence_and_exit_code_2(tmp_path):
+    for words, says in (
+        (("--preset", "huge"), "unknown preset 'huge': choose one of tiny"),
+        (("--steps", "0"), "train_num_steps 0"),
+        (("--data", str(tmp_path / "nowhere")), "nowhere"),
+        (("--mixed-precision", "int8"), "'int8'"),
+    ):
+        result = run("train", "--output", str(tmp_path / "run"), *words)
+        assert result.returncode == 2, result.stderr
+        assert says in result.stderr and "Traceback" not in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_the_help_of_train_names_every_preset_with_its_cost_and_every_default():
+    shown = " ".join(run("train", "--help").stdout.replace("│", " ").split())
+    for name, preset in PRESETS.items():
+        assert f"{name}:" in shown and preset.cost.split()[0] in shown
+    for option in ("--output", "--resume", "--push-to-hub", "--batch-size", "--log-with"):
+        assert option in shown

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ddpm_hub"
 FLOORS = [
     {"version", "errors", "config", "assignment"},
-    {"schedules", "images", "runtime", "config_file"},
+    {"schedules", "images", "runtime", "config_file", "files", "randomness", "distributed"},
     {"hub_model"},
     {"nets", "data"},
     {"inputs"},
@@ -17,7 +17,8 @@ FLOORS = [
     {"samplers", "likelihood"},
     {"editing", "checkpoint"},
     {"model"},
-    {"training", "interop", "hub", "evaluate"},
+    {"interop", "hub"},
+    {"training", "evaluate"},
     {"cli", "app"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_hub import PRESETS, GaussianDiffusion, TrainConfig, Unet, train
+from ddpm_hub import PRESETS, GaussianDiffusion, TrainConfig, Unet, runtime, train
 from ddpm_hub.data import bundled
 from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
-from ddpm_hub.training import ema_with_warmup, learning_rate
+from ddpm_hub.training.loop import by_time, learning_rate
+from ddpm_hub.training.state import ema_with_warmup
 
 QUICK = TrainConfig(
     train_batch_size=8,
@@ -221,3 +222,96 @@ def test_bad_training_options_are_sentences_before_the_first_step(field, value, 
 def test_data_of_another_size_is_refused_before_the_first_step():
     with pytest.raises(DataError, match=r"\(3, 28, 28\).*\(1, 28, 28\)"):
         train(model(), torch.zeros(4, 3, 28, 28, dtype=torch.uint8), QUICK)
+
+
+def test_samples_of_the_weights_as_they_are_come_beside_the_average_if_asked():
+    *_, last = train(model(), "bundled", replace(QUICK, sample_raw=True))
+    assert last.raw_samples.shape == last.samples.shape
+    assert not torch.equal(last.raw_samples, last.samples)
+
+
+def test_the_loss_is_told_apart_by_t_and_is_larger_where_there_is_little_noise():
+    """pred_noise: at small t there is hardly any noise to be seen, so it is hard to predict."""
+    torch.manual_seed(0)
+    net = Unet(dim=8, dim_mults=(1, 2), channels=1, attn_dim_head=8)
+    diffusion = GaussianDiffusion(net, image_size=28, timesteps=50, objective="pred_noise")
+    config = replace(QUICK, train_num_steps=40, train_batch_size=16)
+    *_, last = train(diffusion, "bundled", config)
+    assert len(last.loss_by_t) == 10 and all(loss > 0 for loss in last.loss_by_t)
+    assert last.loss_by_t[0] > 1.3 * last.loss_by_t[9]
+
+
+def test_the_bins_of_t_hold_the_means_of_their_images():
+    sums = by_time(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 4, 49]), 50)
+    assert sums[:10].tolist() == [4.0] + [0.0] * 8 + [5.0]
+    assert sums[10:].tolist() == [2.0] + [0.0] * 8 + [1.0]
+
+
+def test_time_that_is_over_ends_the_run_with_samples_and_a_checkpoint(tmp_path):
+    config = replace(
+        QUICK, train_num_steps=10_000, max_minutes=0.01, results_folder=str(tmp_path / "run")
+    )
+    *_, last = train(model(), "bundled", config)
+    assert 1 <= last.step < 10_000 and last.samples is not None and last.checkpoint
+    assert last.eta_seconds < 60
+
+
+def test_the_clock_saves_too_and_then_without_samples(tmp_path):
+    config = replace(QUICK, save_every_minutes=0, results_folder=str(tmp_path), train_num_steps=3)
+    events = list(train(model(), "bundled", config))
+    assert [e.checkpoint for e in events] == [str(tmp_path)] * 3
+    assert [e.samples is None for e in events] == [True, True, False]
+
+
+def test_float16_finds_the_scale_it_can_bear_and_learns():
+    config = replace(QUICK, mixed_precision="fp16", train_num_steps=30, train_batch_size=16)
+    events = list(train(model(), "bundled", config))
+    assert events[-1].skipped < 20
+    assert events[-1].smoothed_loss < events[0].loss
+
+
+def test_a_compiled_network_keeps_its_names_and_trains(tmp_path, monkeypatch):
+    """With the eager backend, which needs no compiler: the names are what matters here."""
+    monkeypatch.setattr(runtime, "compile", lambda net: net.compile(backend="eager") or net)
+    diffusion = model()
+    names = list(diffusion.state_dict())
+    config = replace(QUICK, compile=True, train_num_steps=2, results_folder=str(tmp_path))
+    *_, last = train(diffusion, "bundled", config)
+    assert list(diffusion.state_dict()) == names
+    assert GaussianDiffusion.from_pretrained(last.checkpoint)
+
+
+def test_a_network_with_classes_learns_from_labels_and_asks_for_them():
+    conditional = model(num_classes=10)
+    *_, last = train(conditional, "bundled", replace(QUICK, train_num_steps=2))
+    assert last.samples.shape == (4, 1, 28, 28)
+    images = torch.zeros(100, 1, 28, 28, dtype=torch.uint8)
+    with pytest.raises(DataError, match="10 classes and the data has no labels"):
+        train(model(num_classes=10), images, QUICK)
+    with pytest.raises(DataError, match="label 9, the network 3 classes"):
+        train(model(num_classes=3), "bundled", QUICK)
+
+
+class MyNet(torch.nn.Module):
+    """A network of somebody's own, of which no config.json can tell."""
+
+    channels, out_dim, self_condition = 1, 1, False
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x, t, x_self_cond=None):
+        return self.layer(x)
+
+
+def test_a_network_of_ones_own_trains_and_resumes_from_its_checkpoint(tmp_path):
+    def losses(**changes):
+        torch.manual_seed(0)
+        diffusion = GaussianDiffusion(MyNet(), image_size=28, timesteps=50)
+        config = replace(QUICK, results_folder=str(tmp_path), resume="auto", **changes)
+        return [event.loss for event in train(diffusion, "bundled", config)]
+
+    first = losses(train_num_steps=2)
+    assert len(losses(train_num_steps=4)) == 2 and len(first) == 2
+    assert not (tmp_path / "model.safetensors").exists()

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+from tqdm import tqdm
 
+from ddpm_hub.cli.train import train
 from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
 from ddpm_hub.version import __version__
 
 app = typer.Typer(
-    help="Denoising diffusion probabilistic models: look at them, and sample from them.",
+    help="Denoising diffusion probabilistic models: train them, sample from them, look at them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 Model = Annotated[str, typer.Argument(help="a folder, a repo id of the Hub, or 'bundled'")]
+
+
+app.command()(train)
 
 
 @app.command()
@@ -31,16 +36,29 @@ def sample(
     sampler: Annotated[Optional[str], typer.Option(help="ddpm or ddim")] = None,  # noqa: UP045
     steps: Annotated[int, typer.Option(help="network calls")] = 25,
     seed: Annotated[int, typer.Option(help="same seed, same pictures")] = 0,
+    gif: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="film of what the network believes, .webp or .gif"),
+    ] = None,
 ) -> None:
     """Draw a grid of images."""
-    from ddpm_hub.images import grid, save_png
+    from ddpm_hub import images
+    from ddpm_hub.errors import check_choice
     from ddpm_hub.model import GaussianDiffusion
+    from ddpm_hub.runtime import pick_device
 
-    diffusion = GaussianDiffusion.from_pretrained(model)
-    images = diffusion.sample(n, sampler=sampler, steps=steps, seed=seed)
-    run = {"model": model, "sampler": sampler, "steps": steps, "seed": seed}
-    out.write_bytes(save_png(grid(images.cpu()), run))
+    kind = check_choice("film", gif.suffix[1:], ("webp", "gif")) if gif else None
+    diffusion = GaussianDiffusion.from_pretrained(model, map_location=pick_device())
+    stream = diffusion.sample_stream(n, sampler=sampler, steps=steps, seed=seed)
+    frames = []
+    for step in tqdm(stream, total=len(stream), unit="step"):
+        frames += [images.grid(diffusion.unnormalize(step.x0).cpu())] if gif else []
+    run = {"model": model, "sampler": stream.state().sampler, "steps": steps, "seed": seed}
+    out.write_bytes(images.save_png(images.grid(diffusion.unnormalize(step.x).cpu()), run))
     print(f"{out}: {n} images")
+    if gif:
+        gif.write_bytes(images.animate(frames, kind))
+        print(f"{gif}: {len(frames)} frames")
 
 
 @app.command()

@@ -1,0 +1,286 @@
+"""Training as a generator of events: one for each optimiser step.
+
+Nothing is printed or drawn here: whoever drains the generator does that. Images come from
+`data/`, the loss from `diffusion.py`; what a step changes is `state.py`'s, what is written and
+when is `keeping.py`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from ddpm_hub import distributed, runtime
+from ddpm_hub.config import TrainConfig
+from ddpm_hub.data import ImageSet, ImageStream, load_data
+from ddpm_hub.data.feed import Feed, StreamFeed, feed_for
+from ddpm_hub.errors import DDPMHubError
+from ddpm_hub.model import GaussianDiffusion
+from ddpm_hub.randomness import SeededGlobals, generator
+from ddpm_hub.training.checks import check_data, check_labels, check_team, check_train_config
+from ddpm_hub.training.interrupts import undivided
+from ddpm_hub.training.keeping import Keeper
+from ddpm_hub.training.state import BINS, State
+
+MAX_BAD_STEPS = 10  # non-finite losses in a row after which training is over
+SMOOTHING = 0.95  # of the speed shown, per step
+
+
+class Event(NamedTuple):
+    """One optimiser step. Times in seconds; samples in [0, 1], (num_samples, C, H, W)."""
+
+    step: int  # 1 .. total
+    total: int
+    loss: float
+    grad_norm: float  # before clipping
+    lr: float
+    images_per_second: float
+    eta_seconds: float
+    samples: Tensor | None = None  # of the averaged weights, always from the same noise
+    checkpoint: str | None = None  # the results folder, just saved: for from_pretrained, or resume
+    raw_samples: Tensor | None = None  # of the weights as they are, with config.sample_raw
+    skipped: int = 0  # steps so far whose loss or gradient was not finite
+    smoothed_loss: float = math.nan
+    loss_by_t: tuple[float, ...] = ()  # smoothed, in ten equal bins of t; NaN: none seen yet
+    ema: GaussianDiffusion | None = None  # the averaged model, live: copy it to keep it
+
+
+def train(
+    diffusion: GaussianDiffusion,
+    data: str | Path | np.ndarray | Tensor | ImageSet | ImageStream,
+    config: TrainConfig | None = None,
+) -> Iterator[Event]:
+    """Algorithm 1 with Adam, EMA and gradient clipping: yields an Event after every step.
+
+    diffusion: trained in place, on the device where it is; its EMA comes with each event.
+    data: what `load_data` takes: "bundled", a folder, a zip, "hub:user/name", uint8 images.
+    config: see TrainConfig.
+
+    Order, noise and dropout follow from `config.seed` and the step: on the CPU a run that was
+    resumed repeats the uninterrupted one bit for bit, and so do several processes (`torchrun`)
+    with a share of the batch each, up to rounding. The caller's random state is left alone.
+    However it ends, the state of the last whole step is in `config.results_folder`, if there is
+    one: closing the generator saves it.
+
+    Raises ConfigError, DataError or CheckpointError before the first step, CheckpointError if
+    a state cannot be saved, and DDPMHubError if the loss is not finite for 10 steps in a row; the
+    weights are then those of the last good step.
+    """
+    training = Training(diffusion, data, config or TrainConfig())
+    training.keeper.open()
+    return training.events()
+
+
+class Training:
+    """One run: a state, the images it learns from, and the keeper of its results."""
+
+    def __init__(self, diffusion: GaussianDiffusion, data: Any, config: TrainConfig):
+        check_train_config(config)
+        self.config, self.team = config, distributed.join(diffusion.device)
+        check_team(config, self.team)
+        images = load_data(data, diffusion.image_size, diffusion.channels, progress=self.team.leads)
+        check_data(images, diffusion)
+        self.images, self.classes = images, check_labels(images, diffusion.model)
+        self.state = State(diffusion, config)
+        self.keeper = Keeper(self.state, config, self.team)
+        self.feed: Feed | StreamFeed = feed_for(
+            images,
+            config.seed,
+            config.augment_horizontal_flip,
+            diffusion.device,
+            self.team,
+        )
+
+    def images_in_words(self) -> str:
+        """What is trained on, for a person."""
+        name = getattr(self.images, "name", "stream")
+        count = f"{len(self.images):,} images" if isinstance(self.images, ImageSet) else "a stream"
+        return f"{name}, {count}"
+
+    def events(self) -> Iterator[Event]:
+        """Steps until the last one, or until time is up; saves on the way and at the end."""
+        state, config = self.state, self.config
+        net, clock = self._prepared(), Clock(config)
+        try:
+            while state.step < config.train_num_steps and not clock.over:
+                clock.start()
+                event = self._step(net, clock)
+                last = state.step == config.train_num_steps or clock.over
+                if last or state.step % config.save_and_sample_every == 0:
+                    event = event._replace(**self.keeper.sample())
+                if last or self.keeper.due():
+                    event = event._replace(checkpoint=self.keeper.save(event.samples, final=last))
+                clock.stop()
+                yield event
+        finally:  # Ctrl-C, an early close, a loss that diverged: what was learnt is kept
+            self.keeper.close()
+
+    def _prepared(self) -> nn.Module:
+        diffusion = self.state.diffusion.train()
+        if self.config.compile:
+            runtime.compile(diffusion.model)
+        return self.team.wrap(diffusion)
+
+    def _step(self, net: nn.Module, clock: Clock) -> Event:
+        state, config = self.state, self.config
+        lr = learning_rate(config, state.step + 1)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        names = ("inside", config.seed, state.step)
+        with SeededGlobals(state.diffusion.device, *names, rank=self.team.rank):
+            result = self._gradients(net, clock.expired())
+        with undivided():
+            norm = self._update(result)
+            took = clock.tick()
+            state.seconds += took
+        if state.bad == MAX_BAD_STEPS:
+            state.bad = 0  # who resumes with another learning rate starts to count anew
+            raise DDPMHubError(
+                f"the loss was not finite for {MAX_BAD_STEPS} steps in a row (step {state.step}, "
+                f"train_lr {config.train_lr}): the weights are those of the last good step; train "
+                "on from them with a lower train_lr"
+            )
+        clock.over |= result.expired
+        return Event(
+            state.step, config.train_num_steps, result.loss, norm, lr, *clock.rates(state.step),
+            skipped=state.skipped, smoothed_loss=state.smoothed,
+            loss_by_t=tuple(state.loss_by_t), ema=state.ema.module,
+        )  # fmt: skip
+
+    def _gradients(self, net: nn.Module, expired: bool) -> Result:
+        """Backward of `gradient_accumulate_every` batches, each process on its share of them."""
+        state, config, team = self.state, self.config, self.team
+        device, batch = state.diffusion.device, config.train_batch_size
+        rng = generator(device, "noise", config.seed, state.step)
+        tally = torch.zeros(2 * BINS + 2, device=device)
+        for call in range(config.gradient_accumulate_every):
+            images, labels = self.feed.take(state.images_seen + call * batch, batch)
+            times, noise = self._draw(rng, images)
+            extra = {"classes": labels} if self.classes else {}
+            last = call == config.gradient_accumulate_every - 1
+            with nullcontext() if last else distributed.unsynced(net):
+                with runtime.autocast(device, config.mixed_precision):
+                    losses = net(images, times=times, noise=noise, loss_reduction="none", **extra)
+                loss = losses.mean() / config.gradient_accumulate_every
+                state.scaler.scale(loss).backward()
+            tally[0] += loss.detach()
+            tally[2:] += by_time(losses.detach(), times, state.diffusion.num_timesteps)
+        tally[1] = float(expired)
+        total, late, *bins = team.sum(tally).tolist()
+        means = [s / n if n else math.nan for s, n in zip(bins[:BINS], bins[BINS:], strict=True)]
+        return Result(total / team.size, means, late > 0)
+
+    def _draw(self, rng: torch.Generator, images: Tensor) -> tuple[Tensor, Tensor]:
+        """t and eps of the whole batch, and of them this process's share: (B,), (B, C, H, W)."""
+        team, count = self.team, self.config.train_batch_size
+        shape = (count, *images.shape[1:])
+        T = self.state.diffusion.num_timesteps
+        times = torch.randint(0, T, (count,), generator=rng, device=images.device)
+        noise = torch.randn(shape, generator=rng, device=images.device)
+        share = slice(team.rank * len(images), (team.rank + 1) * len(images))
+        return times[share], noise[share]
+
+    def _update(self, result: Result) -> float:
+        """The optimiser's step, the average's and the counters'; the gradient's norm.
+
+        A step that is not finite is dropped: the weights stay as they were.
+        """
+        state, config = self.state, self.config
+        state.scaler.unscale_(state.optimizer)
+        norm = clip_grad_norm_(state.diffusion.parameters(), config.max_grad_norm).item()
+        good = math.isfinite(result.loss + norm)
+        # float16 finds the scale it can bear by overflowing: that is no sign of divergence
+        searching = math.isfinite(result.loss) and state.scaler.get_scale() > 1
+        if good or state.scaler.is_enabled():
+            state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad()
+        state.step += 1
+        state.images_seen += config.train_batch_size * config.gradient_accumulate_every
+        state.bad = 0 if good or searching else state.bad + 1
+        state.skipped += not good
+        state.record(result.loss, result.bins)
+        if good and state.step % config.ema_update_every == 0:
+            state.ema.update_parameters(state.diffusion)
+        return norm
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one step's batches gave, over all processes: loss, loss by t, and whether to stop."""
+
+    loss: float
+    bins: list[float]
+    expired: bool
+
+
+def by_time(losses: Tensor, times: Tensor, timesteps: int) -> Tensor:
+    """Sums of the losses (B,) in ten bins of t, then how many fell into each: (20,)."""
+    bins = F.one_hot(times * BINS // timesteps, BINS).to(losses.dtype)
+    return torch.cat((losses.nan_to_num() @ bins, bins.sum(0)))
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up to `train_lr`, then constant, or half a cosine down to 0."""
+    warmup = config.lr_warmup_steps
+    if step < warmup:
+        return config.train_lr * step / warmup
+    if config.lr_schedule == "constant":
+        return config.train_lr
+    done = (step - warmup) / max(config.train_num_steps - warmup, 1)
+    return config.train_lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Clock:
+    """Images per second, smoothed, seconds to the end, and whether `max_minutes` are over.
+
+    The consumer's time between two steps is not counted; that of samples and saves only in the
+    seconds to the end.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config, self.over = config, False
+        self.began = time.perf_counter()
+        self.seconds, self.beside, self.steps, self.last = 0.0, 0.0, 0, 0.0
+
+    def start(self) -> None:
+        """A step begins."""
+        self.last = time.perf_counter()
+
+    def tick(self) -> float:
+        """The step is done; what it took."""
+        now = time.perf_counter()
+        took, self.last = now - self.last, now
+        self.steps += 1
+        keep = min(SMOOTHING, 1 - 1 / self.steps)
+        self.seconds = keep * self.seconds + (1 - keep) * took
+        return took
+
+    def stop(self) -> None:
+        """Whatever came after the step is done, too."""
+        self.beside += time.perf_counter() - self.last
+
+    def expired(self) -> bool:
+        """Whether this process has trained for `max_minutes`."""
+        limit = self.config.max_minutes
+        return limit is not None and time.perf_counter() - self.began >= 60 * limit
+
+    def rates(self, step: int) -> tuple[float, float]:
+        """(images_per_second, eta_seconds) after optimiser step `step`."""
+        images = self.config.train_batch_size * self.config.gradient_accumulate_every
+        left = self.config.train_num_steps - step
+        eta = left * (self.seconds + self.beside / self.steps)
+        if self.config.max_minutes is not None:
+            eta = min(eta, max(0.0, 60 * self.config.max_minutes - (self.last - self.began)))
+        return images / self.seconds, eta
