@@ -10,11 +10,11 @@ TORCH_IN_RANGE := from importlib.metadata import version; \
   v = tuple(map(int, version("torch").split("+")[0].split("."))); \
   raise SystemExit(not (2, 10) <= v <= (2, 13, 0))
 
-.PHONY: help demo test check bench browser clean
+.PHONY: help demo test test-long check bench browser clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.app ## open the browser demo
 	$(PY) app.py
@@ -22,11 +22,15 @@ demo: $(VENV)/.app ## open the browser demo
 test: check browser ## the whole test suite: ruff, then pytest (with a real browser)
 	$(PY) -m pytest
 
+test-long: $(VENV)/.test ## kill a training 50 times at random moments instead of 10
+	DDPM_HUB_KILLS=50 $(PY) -m pytest tests/test_resume.py
+
 check: $(VENV)/.test ## the style check alone
 	$(PY) -m ruff check .
 
-bench: $(VENV)/.test ## Unet speed beside the reference's, same weights, one process
+bench: $(VENV)/.bench ## speed beside the reference's: the network, then training
 	$(PY) benchmarks/unet.py
+	$(PY) benchmarks/training.py
 
 browser: $(VENV)/.test ## the browser that the end-to-end tests drive
 	@bash .ci/browser $(PY)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_hub import PRESETS
+
 ROOT = Path(__file__).parent.parent
 LABEL = re.compile(
     r"Eqs?\. \d+(?:-\d+)?|Algorithm \d|[Ss]ection \d(?:\.\d)?|Figure \d+|appendix [A-Z]"
@@ -65,3 +67,9 @@ def test_every_method_whose_docstring_names_an_equation_is_in_the_table():
         first_line = (getattr(method, "__doc__", None) or "").strip().split("\n")[0]
         if re.match(r"Eqs?\. \d|Algorithm \d", first_line):
             assert name in listed, f"{name} ({first_line}) is not in docs/paper_to_code.md"
+
+
+def test_the_presets_of_the_training_guide_are_those_of_the_code_with_their_cost():
+    guide = (ROOT / "docs" / "training.md").read_text().split("## Presets")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", guide, re.M)
+    assert dict(rows) == {name: preset.cost for name, preset in PRESETS.items()}

@@ -59,3 +59,12 @@ def test_channels_last_changes_the_layout_and_not_the_answer():
         after = runtime.channels_last(net)(x, t)
     assert net.mid_block1.block1.proj.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(before, after, atol=1e-5, rtol=0)
+
+
+def test_fp16_can_be_asked_for_and_auto_never_is_it_on_a_processor():
+    assert dtype_inside("fp16") == torch.float16
+    assert runtime.precision(CPU, "auto") in ("bf16", "no")
+
+
+def test_memory_of_the_cpu_has_room_for_what_lies_there():
+    assert runtime.has_room(10**15, CPU) and not runtime.has_room(1, torch.device("meta"))

@@ -5,6 +5,7 @@ Run in processes of their own by the tests of resuming, and by `torchrun` as a p
 """
 
 import sys
+import warnings
 from dataclasses import replace
 
 import torch
@@ -40,6 +41,9 @@ def images() -> torch.Tensor:
     """40 grey images, uint8."""
     rng = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=rng)
+
+
+warnings.filterwarnings("ignore", ".*few", UserWarning)  # that 40 images are few is known
 
 
 def run(folder: str, started=None, **changes) -> list[float]:

@@ -26,7 +26,7 @@ from ddpm_hub.config import TrainConfig
 from ddpm_hub.config_file import CONFIG
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import CheckpointError, ConfigError, HubError
-from ddpm_hub.images import grid
+from ddpm_hub.images import encode, grid
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.training.state import State
 
@@ -95,20 +95,16 @@ class Keeper:
         """Write the state, the averaged model and its report, and push; the folder's name."""
         if self.folder is None or not self.team.leads:
             return None
-        self.failed = True  # until it is done: closing must not try again what just failed
         self.state.judge()
-        checkpoint.write(self.folder, self.state.tensors(), self.state.facts())
-        limit, best = self.config.checkpoints_total_limit, self.state.best_step
-        checkpoint.prune(self.folder, limit, best)
         try:
+            checkpoint.write(self.folder, self.state.tensors(), self.state.facts())
+            limit, best = self.config.checkpoints_total_limit, self.state.best_step
+            checkpoint.prune(self.folder, limit, best)
             self._write_model(samples)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"the model could not be written to {str(self.folder)!r} "
-                f"({files.reason(error)}); the checkpoint of step {self.state.step} is there: "
-                "make room, then resume"
-            ) from error
-        self.failed, self.saved_step, self.saved_at = False, self.state.step, time.monotonic()
+        except CheckpointError:
+            self.failed = True  # closing must not try again
+            raise
+        self.saved_step, self.saved_at = self.state.step, time.monotonic()
         self._push(final)
         return str(self.folder)
 
@@ -118,21 +114,30 @@ class Keeper:
             self.save(final=True)
 
     def _write_model(self, samples: Tensor | None) -> None:
+        text = json.dumps(self._report(), indent=2, allow_nan=False) + "\n"
+        try:
+            self._write_average()
+            if samples is not None:
+                png = encode(grid(samples), "png")
+                files.write_durably(self.folder / "samples.png", lambda path: path.write_bytes(png))
+            files.write_text(self.folder / "training.json", text)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"the model could not be written to {str(self.folder)!r} "
+                f"({files.reason(error)}); the checkpoint of step {self.state.step} is there: "
+                "make room, then resume"
+            ) from error
+
+    def _write_average(self) -> None:
         ema = self.state.ema.module
         try:
             ema.to_config()
         except ConfigError:
-            pass  # a network of somebody's own: its weights are in the checkpoint
+            return  # a network of somebody's own: its weights are in the checkpoint
+        if (self.folder / CONFIG).exists():
+            ema._save_pretrained(self.folder)  # the mixin's own would delete CONFIG first
         else:
-            if (self.folder / CONFIG).exists():
-                ema._save_pretrained(self.folder)  # the mixin's own would delete CONFIG first
-            else:
-                ema.save_pretrained(self.folder)
-        if samples is not None:
-            picture = grid(samples)
-            files.write_durably(self.folder / "samples.png", lambda path: picture.save(path, "png"))
-        text = json.dumps(self._report(), indent=2, allow_nan=False) + "\n"
-        files.write_text(self.folder / "training.json", text)
+            ema.save_pretrained(self.folder)
 
     def _report(self) -> dict[str, Any]:
         state = self.state

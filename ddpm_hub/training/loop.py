@@ -163,6 +163,7 @@ class Training:
         state, config, team = self.state, self.config, self.team
         device, batch = state.diffusion.device, config.train_batch_size
         rng = generator(device, "noise", config.seed, state.step)
+        state.optimizer.zero_grad()  # also of a step that was interrupted half-way
         tally = torch.zeros(2 * BINS + 2, device=device)
         for call in range(config.gradient_accumulate_every):
             images, labels = self.feed.take(state.images_seen + call * batch, batch)
@@ -205,7 +206,6 @@ class Training:
         if good or state.scaler.is_enabled():
             state.scaler.step(state.optimizer)
         state.scaler.update()
-        state.optimizer.zero_grad()
         state.step += 1
         state.images_seen += config.train_batch_size * config.gradient_accumulate_every
         state.bad = 0 if good or searching else state.bad + 1
