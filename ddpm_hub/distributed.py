@@ -6,6 +6,7 @@ Alone, everything here is the identity. What is trained, and how, is `training/`
 
 from __future__ import annotations
 
+import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -14,6 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+# the schedule is the same everywhere; the switch has another name since torch 2.13
+_ARGUMENTS = inspect.signature(DistributedDataParallel.__init__).parameters
+SYNC_BUFFERS = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in _ARGUMENTS)
 
 
 class Team(NamedTuple):
@@ -47,7 +52,7 @@ class Team(NamedTuple):
             return module
         device = next(module.parameters()).device
         ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(module, device_ids=ids, **{SYNC_BUFFERS: False})
 
 
 def join(device: torch.device) -> Team:

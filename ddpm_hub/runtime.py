@@ -61,8 +61,14 @@ def has_room(size: int, device: torch.device) -> bool:
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """`module` with its convolutions' weights laid out (H, W, C), as fast kernels want them."""
-    return module.to(memory_format=torch.channels_last)
+    """`module` with its convolutions' weights laid out (H, W, C), as fast kernels want them.
+
+    Of no other weight, though some have four axes: an attention's memory gains nothing by it.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)
+    return module
 
 
 def compile(module: nn.Module) -> nn.Module:

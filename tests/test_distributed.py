@@ -29,6 +29,7 @@ def launch(processes, folder, steps):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "Warning" not in done.stderr
 
 
 @pytest.fixture(scope="module")
