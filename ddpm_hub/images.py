@@ -67,11 +67,11 @@ def pixels_of(image: Image.Image, size: tuple[int, int], channels: int) -> np.nd
         raise DataError(f"size {(height, width)} is not at least (1, 1)")
     upright = _eight_bit(_upright(image))
     flat = upright if channels == 4 else _opaque(upright)
-    try:
-        flat = flat.convert(MODES[channels])
-    except ValueError:  # LAB, for one
-        raise Unreadable(f"in colours we cannot convert ({image.mode})", "save it as RGB") from None
-    fitted = ImageOps.fit(flat, (width, height), method=Image.Resampling.BILINEAR)
+    if flat.mode == "LAB":  # from which Pillow goes nowhere else
+        flat = flat.convert("RGB")
+    fitted = ImageOps.fit(
+        flat.convert(MODES[channels]), (width, height), method=Image.Resampling.BILINEAR
+    )
     pixels = np.array(fitted).reshape(height, width, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
 
@@ -91,7 +91,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """
     if not image.mode.startswith(("I", "F")):
         return image
-    grey = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
     low, high = grey.min(), grey.max()
     if image.mode == "F" and low >= 0 and high <= 255:
         grey = grey * 255 if high <= 1 else grey

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from ddpm_hub.data import ImageSet
+from ddpm_hub.data import ImageSet, ImageStream
 from ddpm_hub.data.feed import Feed, feed_for
 from ddpm_hub.randomness import SeededGlobals, generator, mixed_seed
 
@@ -83,3 +83,21 @@ def test_inside_all_global_generators_are_seeded_and_outside_nobody_notices():
         assert draw() == inside
     with SeededGlobals(CPU, "step", 2):
         assert draw() != inside
+
+
+def numbers_forever(seed, rank, size):
+    """Rows of a stream: 0, 1, 2, ... from the seed on, dealt out to the processes."""
+    yield from range(seed + rank, 255, size)
+
+
+def test_a_stream_is_read_forward_and_taken_up_again_anywhere():
+    stream = ImageStream(
+        (1, 4, 4), "numbers", numbers_forever, lambda i: np.full((1, 4, 4), i, np.uint8)
+    )
+    feed = feed_for(stream, 3, False, CPU)
+    first, labels = feed.take(0, 4)
+    assert labels is None and ids(first) == [3, 4, 5, 6]  # the order is the seed's
+    assert ids(feed.take(4, 4)[0]) == [7, 8, 9, 10]
+    assert ids(feed_for(stream, 3, False, CPU).take(4, 4)[0]) == [7, 8, 9, 10]
+    shares = [ids(feed_for(stream, 3, False, CPU, (rank, 2)).take(4, 4)[0]) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == [7, 8, 9, 10]

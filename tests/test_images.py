@@ -88,6 +88,45 @@ def test_from_pil_scales_16_bit_grey_instead_of_clipping_it():
     assert x.mean() == pytest.approx(0.5, abs=0.01)
 
 
+def test_from_pil_keeps_transparency_in_four_channels():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 4), dtype=np.uint8)
+    x = images.from_pil(Image.fromarray(pixels), (9, 12), 4)
+    assert np.array_equal(np.asarray(images.to_pil(x[None])[0]), pixels)
+    assert images.from_pil(picture("L"), (9, 12), 4)[3].min() == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (np.float32([0, 0.5, 1]), [0, 128, 255]),  # 0 .. 1
+        (np.float32([0, 100, np.nan]), [0, 100, 0]),  # 0 .. 255
+        (np.float32([-1, 0, 3]), [0, 64, 255]),  # nobody says: the darkest is black
+        (np.float32([0, 1e4, 2e4]), [0, 39, 78]),  # 0 .. 65535
+        (np.int32([0, 257, 65535]), [0, 1, 255]),  # 0 .. 65535
+        (np.int32([-500_000, 0, 1_500_000]), [0, 64, 255]),
+        (np.int32([-7, -7, -7]), [0, 0, 0]),
+        (np.uint16([0, 257, 65535]), [0, 1, 255]),
+    ],
+)
+def test_long_integers_and_floats_keep_their_greys(values, shown):
+    image = Image.fromarray(np.tile(values, (3, 1)))
+    assert images.pixels_of(image, (3, 3), 1)[0, 1].tolist() == shown
+
+
+@pytest.mark.parametrize("mode", ["1", "CMYK", "HSV", "I;16", "LA", "LAB", "P", "PA", "YCbCr"])
+def test_every_mode_becomes_grey_rgb_and_rgba(mode):
+    for channels in (1, 3, 4):
+        assert images.pixels_of(Image.new(mode, (4, 4)), (3, 5), channels).shape == (channels, 3, 5)
+
+
+def test_pixels_of_a_file_are_those_of_its_picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(size=(40, 30)), "PNG"))
+    whole = images.from_pil(images.open_image(tmp_path / "a.png"), (7, 5), 3)
+    pixels = images.read_pixels(tmp_path / "a.png", (7, 5), 3)
+    assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    assert np.array_equal(pixels, (whole * 255).round().to(torch.uint8).numpy())
+
+
 def test_from_pil_refuses_two_channels_and_empty_sizes():
     with pytest.raises(DataError, match="channels 2"):
         images.from_pil(picture(), (4, 4), 2)

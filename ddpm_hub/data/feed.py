@@ -7,6 +7,7 @@ room: where images come from (the other files of this folder), and noise (traini
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -85,7 +86,8 @@ class StreamFeed:
         device: torch.device,
         team: tuple[int, int] = (0, 1),
     ):
-        self.stream, self.seed, self.flip, self.device = stream, seed, flip, device
+        self.stream = replace(stream, seed=seed)
+        self.seed, self.flip, self.device = seed, flip, device
         self.team, self.position = team, -1
         self.rows: Iterator[Tensor] = iter(())
 

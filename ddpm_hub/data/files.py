@@ -48,7 +48,8 @@ class Limits(NamedTuple):
 def own_files() -> Limits:
     """Of files that are the user's own: all that Pillow opens without another program's help."""
     Image.init()
-    return Limits(tuple(sorted(set(Image.OPEN) - FORBIDDEN)), MAX_PIXELS)
+    rest = sorted(set(Image.OPEN) - FORBIDDEN - set(images.FORMATS))
+    return Limits((*images.FORMATS, *rest), MAX_PIXELS)  # tried in this order: the usual ones first
 
 
 def foreign_files() -> Limits:
@@ -219,7 +220,8 @@ def _members(archive: zipfile.ZipFile, path: Path) -> tuple[list[zipfile.ZipInfo
 
 def _hidden(info: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(info.filename).parts
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    hidden = (part.startswith(".") and part.strip(".") for part in parts)  # "..": a way, no name
+    return any(hidden) or "__MACOSX" in parts
 
 
 def _member_refusal(info: zipfile.ZipInfo) -> str | None:

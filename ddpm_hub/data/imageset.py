@@ -93,9 +93,9 @@ class ImageStream:
     """Images larger than memory, uint8 `shape` (C, H, W) each, one after the other, endlessly.
 
     rows: (seed, rank, size) -> what of the set this process sees, undecoded, epoch after epoch,
-        each time in another order.
+        each time in another order. A row has a `name`.
     decode: a row -> its pixels, or Unreadable.
-    skipped: what could not be decoded so far, the first thousand.
+    skipped: what could not be decoded so far, at most a thousand.
     """
 
     shape: tuple[int, int, int]
@@ -148,6 +148,7 @@ class ImageStream:
         try:
             return self.decode(row)
         except Unreadable as error:
-            if len(self.skipped) < HOPELESS:
-                self.skipped.append(Skipped(str(getattr(row, "name", "a row")), error.why))
+            entry = Skipped(row.name, error.why)
+            if entry not in self.skipped and len(self.skipped) < HOPELESS:
+                self.skipped.append(entry)
             return None

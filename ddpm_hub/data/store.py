@@ -37,7 +37,7 @@ IN_MEMORY = 2 * 2**30  # bytes of pixels; what is larger lies in a file and is m
 FREE_SHARE = 4  # ... and so is what would take more than this part of the free memory
 FORMAT = 1  # of the file, and of the way pixels are made: another number, and all is read again
 MAGIC = b"ddpm_hub"
-CHUNK = 16  # pictures that a thread takes at a time
+CHUNKS = 1000  # that the pictures are dealt out in: few to hand over, many to watch and to share
 
 
 class Pictures(NamedTuple):
@@ -102,9 +102,10 @@ def _fill(
 ) -> dict[int, str]:
     """Decode picture i into pixels[i]; gives back those that could not be: index -> why."""
     count, refused, stop = len(pixels), {}, threading.Event()
+    chunk = -(-count // CHUNKS) or 1
 
     def some(start: int) -> int:
-        end = min(start + CHUNK, count)
+        end = min(start + chunk, count)
         for i in range(start, end):
             if stop.is_set():
                 break
@@ -117,7 +118,7 @@ def _fill(
     pool = ThreadPoolExecutor(workers(), thread_name_prefix="decode")
     try:
         with told(progress, count) as tell:
-            for done in pool.map(some, range(0, count, CHUNK)):
+            for done in pool.map(some, range(0, count, chunk)):
                 tell(done)
     finally:  # Ctrl-C, or `progress` had enough: what runs ends after its picture
         stop.set()
