@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import victim
+from PIL import Image
 
 from ddpm_hub import checkpoint
 from ddpm_hub.distributed import Team, join
@@ -36,7 +38,7 @@ def launch(processes, folder, steps):
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     launch(1, folder, 20)
-    return victim.state_of(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,15 @@ def worst(state, expected, kinds=("model", "ema", "losses")):
 def test_two_processes_with_half_the_batch_each_equal_one_with_the_whole(alone, together):
     state = victim.state_of(together)
     assert len(state["losses"]) == 20
-    assert worst(state, alone) < 1e-6
+    assert worst(state, victim.state_of(alone)) < 1e-6
+
+
+def test_samples_that_were_shared_out_are_those_that_one_process_draws(alone, together):
+    ours, theirs = (
+        np.asarray(Image.open(folder / "samples.png"), dtype=int) for folder in (together, alone)
+    )
+    assert abs(ours - theirs).max() <= 1
+    assert abs(ours[:, :8] - ours[:, 8:]).max() > 10  # two samples, and not one twice
 
 
 def test_files_are_written_once_and_none_is_left_over(together):
@@ -71,7 +81,7 @@ def test_what_two_processes_began_one_can_finish(alone, tmp_path):
     launch(2, tmp_path, 12)
     assert len(checkpoint.read_curve(tmp_path)) == 12
     launch(1, tmp_path, 20)
-    assert worst(victim.state_of(tmp_path), alone) < 1e-6
+    assert worst(victim.state_of(tmp_path), victim.state_of(alone)) < 1e-6
 
 
 def test_a_batch_that_cannot_be_shared_is_a_sentence():
