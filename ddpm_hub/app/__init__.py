@@ -1,15 +1,16 @@
 """The browser demo: `build()` makes the page, `launch_options()` says how to serve it.
 
 The only package that imports gradio. tabs/ has the components and wiring, widgets/ the custom
-components, engine.py and runs.py the models and runs, limits.py what a visitor may ask for.
+components, engine.py and runs.py the models and runs, jobs.py and its neighbours the trainings,
+limits.py what a visitor may ask for.
 """
 
 from __future__ import annotations
 
 import gradio as gr
 
-from ddpm_hub.app import engine, runs
-from ddpm_hub.app.tabs import forward, sample
+from ddpm_hub.app import engine, jobs, runs
+from ddpm_hub.app.tabs import forward, sample, train
 from ddpm_hub.app.theme import css, theme
 
 HEAD = """
@@ -26,15 +27,18 @@ HEAD = """
 def build(example: bool = True) -> gr.Blocks:
     """The demo as Blocks. `example` draws the run that greets a visitor, in the background."""
     engine.prepare()
+    jobs.desk()  # reads what earlier apps left, so that an interrupted training is offered
     with gr.Blocks(
         title="ddpm_hub: watch a diffusion model draw",
         analytics_enabled=False,
         delete_cache=(600, 3600),
     ) as demo:
         gr.HTML(HEAD % _mark(), apply_default_css=False)
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Sample", id="sample"):
-                sample.build(demo)
+                drawing = sample.build(demo)
+            with gr.Tab("Train", id="train") as tab:
+                train.build(demo, tab, tabs, drawing)
             with gr.Tab("Forward", id="forward"):
                 forward.build()
     demo.queue(max_size=32)

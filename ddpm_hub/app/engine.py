@@ -1,8 +1,8 @@
-"""Models and runs of the demo: the only file of the app that touches torch.
+"""Models and sampling runs of the demo, on its device.
 
-In the room: the model cache, one sampling run as a stream of JSON frames, the store of recent
-runs that downloads and late browsers read. Not in the room: components (tabs/), what a visitor may
-ask for (limits.py), how a step is made (the library: everything shown is `sample_stream`'s).
+In the room: the model cache, new models of a preset, one sampling run as a stream of JSON frames.
+Not in the room: components (tabs/), what a visitor may ask for (limits.py), recent runs (runs.py),
+trainings (job.py), how a step is made (the library: everything shown is `sample_stream`'s).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import ddpm_hub
-from ddpm_hub import images
+from ddpm_hub import PRESETS, images
 from ddpm_hub.app import limits
 from ddpm_hub.errors import ConfigError, DDPMHubError, HubError
 
@@ -30,14 +31,58 @@ _models_lock = threading.Lock()
 def load(model: str = "bundled", revision: str | None = None):
     """The GaussianDiffusion of that name, on the best device, from the cache if it is there."""
     key = (limits.model_name(model), limits.revision_name(revision))
+    if key[0].startswith("job:") and key not in _models:
+        from ddpm_hub.app import jobs
+
+        # outside the lock: the training hands its model over when its step is done
+        return adopt(key[0], jobs.desk().model(key[0].removeprefix("job:")))
     with _models_lock:
         if key not in _models:
             _models[key] = _read(*key)
-        _models.move_to_end(key)
-        while len(_models) > MAX_MODELS + 1:
-            oldest = next(k for k in _models if k[0] != "bundled")
-            del _models[oldest]
-        return _models[key]
+        return _used(key)
+
+
+def adopt(model: str, diffusion):
+    """Keep `diffusion` under that name, instead of what was there; gives it back."""
+    with _models_lock:
+        _models[model, None] = diffusion
+        return _used((model, None))
+
+
+def _used(key: tuple[str, str | None]):
+    """The model, and room for it: the one that was not used for longest goes."""
+    _models.move_to_end(key)
+    while len(_models) > MAX_MODELS + 1:
+        oldest = next(k for k in _models if k[0] != "bundled")
+        del _models[oldest]
+    return _models[key]
+
+
+def fresh(preset: str, seed: int):
+    """An untrained GaussianDiffusion of the preset on the best device: the seed's own weights.
+
+    Under the models' lock, since initial weights come from torch's global numbers.
+    """
+    import torch
+
+    from ddpm_hub.randomness import SeededGlobals
+    from ddpm_hub.runtime import pick_device
+
+    row = PRESETS[preset]
+    with _models_lock, SeededGlobals(torch.device("cpu"), "weights", seed):
+        network = ddpm_hub.Unet(**row.unet)
+    return ddpm_hub.GaussianDiffusion(network, **row.diffusion).to(pick_device())
+
+
+@cache
+def size(preset: str) -> dict:
+    """{parameters, megabytes} of a preset's model, counted without its memory."""
+    import torch
+
+    with torch.device("meta"):
+        network = ddpm_hub.Unet(**PRESETS[preset].unet)
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "megabytes": parameters * 4 / 1e6}
 
 
 def _read(model: str, revision: str | None):
@@ -71,9 +116,13 @@ def model_card(model: str = "bundled", revision: str | None = None) -> dict:
         "timesteps": diffusion.num_timesteps,
         "objective": diffusion.objective,
         "schedule": config["beta_schedule"],
-        "source": "bundled" if limits.model_name(model) == "bundled" else "hub",
+        "source": _source(limits.model_name(model)),
         "card": _card_text() if limits.model_name(model) == "bundled" else "",
     }
+
+
+def _source(name: str) -> str:
+    return "bundled" if name == "bundled" else "training" if name.startswith("job:") else "hub"
 
 
 def _card_text() -> str:

@@ -10,9 +10,21 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
-from ddpm_hub.errors import ConfigError, HubError, check_float, check_int, shown
+from ddpm_hub.config import PRESETS, TrainConfig
+from ddpm_hub.errors import (
+    ConfigError,
+    DataError,
+    HubError,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    shown,
+)
 
 STEPS = (5, 10, 25, 50, 100, 250, 1000)  # what the form offers, where the model has so many
 BATCHES = (1, 4, 16)
@@ -23,6 +35,27 @@ MAX_SEED = 2**53 - 1  # the largest whole number that survives a JSON round trip
 MAX_WORK = 2**24
 MAX_SECONDS = 600  # of one run: a bigger model on a slow machine must not hold the lane for ever
 
+# Training. Presets for photographs need a GPU for hours; these two show something on a CPU.
+TRAIN_PRESETS = ("tiny", "fashion")
+MAX_TRAIN_STEPS = 20_000
+MINUTES = 30.0  # unless somebody says otherwise: a forgotten run must end
+MAX_MINUTES = 240.0
+# Fields of TrainConfig that a visitor may set, in the order of the form: numbers with their least
+# and greatest value, words with what they may be, switches with nothing.
+OPTIONS: dict[str, tuple] = {
+    "train_batch_size": (1, 128),
+    "train_lr": (1e-6, 0.1),
+    "lr_schedule": ("constant", "cosine"),
+    "lr_warmup_steps": (0, 2000),
+    "ema_decay": (0.0, 0.9999),
+    "max_grad_norm": (0.01, 100.0),
+    "augment_horizontal_flip": (),
+    "num_samples": (1, 36),
+    "sample_raw": (),
+}
+
+JOB_ID = re.compile(r"[0-9a-f]{16}")
+UPLOAD = re.compile(r"upload:[0-9a-f]{16}")
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
 
@@ -65,9 +98,11 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def model_name(name: object) -> str:
-    """ "bundled" or the id of a Hub repository, owner/name. Never a path of this machine."""
+    """ "bundled", "job:ID" of a training here, or a repository, owner/name. Never a path."""
     if name is None or name == "bundled":
         return "bundled"
+    if isinstance(name, str) and name.startswith("job:"):
+        return f"job:{job_id(name.removeprefix('job:'))}"
     good = isinstance(name, str) and len(name) <= 96 and REPO_ID.fullmatch(name)
     if not good or ".." in name or os.path.exists(name):
         raise HubError(f'model {shown(name)} is neither "bundled" nor a repository: owner/name')
@@ -93,3 +128,103 @@ def check_work(batch: int, steps: int, image_size: tuple[int, int]) -> None:
             f"{batch} images x {steps} steps x {height}x{width} is {work:,} pixels to draw, "
             f"more than {MAX_WORK:,}: take fewer steps or a smaller batch"
         )
+
+
+# ---- training -----------------------------------------------------------------------------------
+class TrainRequest(NamedTuple):
+    """One training, checked. It determines every loss and every picture, on one machine."""
+
+    data: str  # "bundled" or "upload:ID"
+    preset: str
+    steps: int
+    minutes: float
+    seed: int
+    options: dict[str, Any]  # fields of TrainConfig that differ from the preset's
+
+
+def train_request(
+    data, preset, steps, seed, minutes=None, options: Mapping | None = None
+) -> TrainRequest:
+    """Check what a form or an endpoint asks for. None means: the preset's own, or the default."""
+    preset = check_choice("preset", "tiny" if preset is None else preset, TRAIN_PRESETS)
+    row = train_row(preset)
+    return TrainRequest(
+        data=data_name(data),
+        preset=preset,
+        steps=whole("steps", row.train_num_steps if steps is None else steps, 1, MAX_TRAIN_STEPS),
+        minutes=float(
+            check_float("minutes", MINUTES if minutes is None else minutes, 0.1, MAX_MINUTES)
+        ),
+        seed=whole("seed", row.seed if seed is None else seed, 0, MAX_SEED),
+        options=train_options(row, options or {}),
+    )
+
+
+def train_row(preset: str) -> TrainConfig:
+    """A preset's training as the demo runs it: smaller grids, since somebody is waiting for them.
+
+    Also two checkpoints instead of three, each every quarter of a minute: what a crash can cost.
+    """
+    return replace(
+        PRESETS[preset].train,
+        num_samples=16,
+        sample_steps=25,
+        max_minutes=MINUTES,
+        save_every_minutes=0.25,
+        checkpoints_total_limit=2,
+    )
+
+
+def shape_of(preset: str) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a preset's network takes."""
+    row = PRESETS[preset]
+    side = row.diffusion["image_size"]
+    return row.unet.get("channels", 3), *((side, side) if isinstance(side, int) else side)
+
+
+def train_options(row: TrainConfig, options: Mapping) -> dict[str, Any]:
+    """The fields of OPTIONS in which `options` differs from the preset's row, each checked."""
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"options {shown(options)} is not a table: give names and values")
+    checked = {
+        check_choice("option", name, OPTIONS): _option(name, value)
+        for name, value in options.items()
+        if value is not None
+    }
+    return {name: value for name, value in checked.items() if value != getattr(row, name)}
+
+
+def _option(name: str, value: object) -> Any:
+    kind, bounds = option_type(name), OPTIONS[name]
+    if kind is bool:
+        return check_bool(name, value)
+    if kind is str:
+        return check_choice(name, value, bounds)
+    if kind is int:
+        return whole(name, value, *bounds)
+    return float(check_float(name, value, *bounds))
+
+
+def option_type(name: str) -> type:
+    """bool, int, float or str: what that field of TrainConfig takes."""
+    default = next(f.default for f in fields(TrainConfig) if f.name == name)
+    return type(default)
+
+
+def data_name(data: object) -> str:
+    """ "bundled", or "upload:ID": pictures that this visitor brought. Never a path or a URL."""
+    if data is None or data == "bundled":
+        return "bundled"
+    if not isinstance(data, str) or not UPLOAD.fullmatch(data):
+        raise DataError(
+            f'data {shown(data)} is neither "bundled" nor pictures uploaded here: choose one of '
+            "the two"
+        )
+    return data
+
+
+def job_id(job: object) -> str:
+    """The id of a training, sixteen hexadecimal digits: whoever has it may control it."""
+    if not isinstance(job, str) or not JOB_ID.fullmatch(job):
+        raise ConfigError(f"job {shown(job)} is no training here: use the id that its start gave")
+    return job

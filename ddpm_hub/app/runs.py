@@ -216,12 +216,18 @@ def picture(run: Run) -> bytes:
     shown = images.enlarge(image, PICTURE_SIDE)
     metadata = {
         **run.meta(),
+        "model": _public_name(run.request.model),
         "ddpm_hub_version": __version__,
         "shows": "x" if last["done"] else "x0",
         "step": last["index"] + 1,
         "enlarged": shown.width // image.width,
     }
     return images.save_png(shown, metadata)
+
+
+def _public_name(model: str) -> str:
+    """Without the id of a training: who has that may stop it, and pictures are passed on."""
+    return "a training run" if model.startswith("job:") else model
 
 
 def film(run: Run, format: str) -> bytes:

@@ -31,11 +31,12 @@ FLAGS = [
 
 @dataclass
 class Server:
-    """The running app: its address and what it has printed so far."""
+    """The running app: its address, where its trainings lie, and what it has printed so far."""
 
     url: str
     process: subprocess.Popen
     log_file: Path
+    runs: Path
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
@@ -60,35 +61,61 @@ def wait_until_up(server: Server, seconds: float) -> None:
     pytest.fail(f"app.py did not answer within {seconds:.0f} s:\n{server.log()[-3000:]}")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """The app in a process of its own, on a free port, with a temporary folder of its own."""
-    folder = tmp_path_factory.mktemp("server")
+def start_server(folder: Path) -> Server:
+    """The app in a process of its own, which writes into `folder` alone; `stop_server` ends it."""
     port = free_port()
     environment = os.environ | {
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "DDPM_HUB_RUNS": str(folder / "runs"),
         "HF_HOME": str(folder / "hf"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
     }
-    log_file = folder / "log.txt"
+    log_file = folder / f"log-{port}-{time.monotonic_ns()}.txt"
     with log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
-    running = Server(f"http://127.0.0.1:{port}", process, log_file)
+    running = Server(f"http://127.0.0.1:{port}", process, log_file, folder / "runs")
     try:
         wait_until_up(running, 90)
-        yield running
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+    except BaseException:
+        process.kill()
+        raise
+    return running
+
+
+def stop_server(running: Server) -> None:
+    running.process.terminate()
+    try:
+        running.process.wait(10)
+    except subprocess.TimeoutExpired:
+        running.process.kill()
+        running.process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The app in a process of its own, on a free port, with a temporary folder of its own."""
+    running = start_server(tmp_path_factory.mktemp("server"))
+    yield running
+    stop_server(running)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """`serve()` starts another server on the test's own folder: to be killed, and started again."""
+    running = []
+
+    def start() -> Server:
+        running.append(start_server(tmp_path))
+        return running[-1]
+
+    yield start
+    for one in running:
+        stop_server(one)
 
 
 def browser_path(playwright) -> str:
@@ -140,6 +167,20 @@ def open_visitor(server, chromium, width=1280, height=900, dark=False, query="",
 def note(visitor: Visitor, message) -> None:
     if message.type == "error":
         visitor.problems.append(f"{message.text} ({message.location.get('url', '')})")
+
+
+@pytest.fixture
+def visit_server(chromium):
+    """`visit_server(server, ...)` is `visit` for another server, which may die under the page."""
+    visitors = []
+
+    def open_page(server, **options) -> Visitor:
+        visitors.append(open_visitor(server, chromium, **options))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.context.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,17 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gradio as gr
+from gradio.components import Component
 
 from ddpm_hub import SAMPLERS
 from ddpm_hub.app import engine, limits, runs
 from ddpm_hub.app.widgets.timeline import timeline
 from ddpm_hub.errors import DDPMHubError
 
+MODEL_PARTS = ("model", "chip", "steps", "back")
 GPU = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one lane for everything heavy
 
 
-def build(demo: gr.Blocks) -> None:
-    """Fill the surrounding gr.Tab of `demo`, and register the tab's two endpoints."""
+def build(demo: gr.Blocks) -> list[Component]:
+    """Fill the surrounding gr.Tab of `demo`, and register the tab's two endpoints.
+
+    Gives what `use_model` sets, for tabs that have a model to try.
+    """
     with gr.Row(equal_height=False, elem_classes="ddpm-row"):
         with gr.Column(scale=3, min_width=290, elem_classes="ddpm-controls ddpm-card"):
             form = _form()
@@ -30,11 +35,15 @@ def build(demo: gr.Blocks) -> None:
     _wire(demo, form, panes)
     gr.api(api_sample, api_name="sample", **GPU)
     gr.api(api_load_model, api_name="load_model", **GPU)
+    return [form[name] for name in MODEL_PARTS]
 
 
 def _form() -> dict:
     """The controls, top to bottom, by name."""
     form = {"model": gr.State("bundled"), "chip": gr.HTML(elem_id="model-chip")}
+    form["back"] = gr.Button(
+        "Back to the bundled model", size="sm", visible=False, elem_id="model-back"
+    )
     form["sampler"] = gr.Radio(
         list(SAMPLERS),
         value="ddim",
@@ -65,7 +74,9 @@ def _wire(demo: gr.Blocks, form: dict, panes: gr.HTML) -> None:
     ticket = gr.State("")  # the id of this visitor's run
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     light = quiet | {"queue": False}
-    demo.load(_on_load, None, [form["chip"], form["steps"]], **light)
+    parts = [form[name] for name in MODEL_PARTS]
+    demo.load(use_model, None, parts, **light)
+    form["back"].click(use_model, None, parts, **light)
     form["sampler"].change(_eta_for, form["sampler"], form["eta"], **light)
 
     # In the queue, unlike what is light: only there a refusal reaches the visitor as a sentence.
@@ -85,7 +96,7 @@ def _eta_for(sampler: str):
 def _prepare(model, sampler, steps, eta, batch, seed, fresh):
     seed = limits.new_seed() if fresh or seed is None else seed
     eta = eta if sampler == "ddim" else None
-    with _sentences():
+    with sentences():
         run = runs.Run(limits.request(model, sampler, steps, eta, batch, seed))
     run.message = "Waiting for the machine"
     message = runs.STORE.add(run).message_with([])
@@ -120,7 +131,7 @@ def _buttons(ticket: str):
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """Our errors are sentences for the visitor; all others stay in the log."""
     try:
         yield
@@ -128,16 +139,29 @@ def _sentences() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from None
 
 
-def _on_load():
+def use_model(model: str = "bundled", title: str = ""):
+    """What MODEL_PARTS become for a model: its name, its chip, the steps it offers, a way back."""
     try:
-        card = engine.model_card()
+        card = engine.model_card(model)
     except DDPMHubError as error:
-        return f'<div class="ddpm-chip"><b>{html.escape(str(error))}</b></div>', gr.skip()
+        return (
+            model,
+            f'<div class="ddpm-chip"><b>{html.escape(str(error))}</b></div>',
+            *[gr.skip()] * 2,
+        )
     steps = sorted({s for s in limits.STEPS if s < card["timesteps"]} | {card["timesteps"]})
-    return chip(card), gr.update(choices=steps)
+    return (
+        model,
+        chip(card, title or _NAMES.get(card["source"], card["name"])),
+        gr.update(choices=steps),
+        gr.update(visible=model != "bundled"),
+    )
 
 
-def chip(card: dict) -> str:
+_NAMES = {"bundled": "Bundled model", "training": "A training run"}
+
+
+def chip(card: dict, name: str) -> str:
     """The model in one small box; every text is escaped: names may come from strangers."""
     height, width = card["image_size"]
     facts = {
@@ -151,7 +175,6 @@ def chip(card: dict) -> str:
         f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>"
         for k, v in facts.items()
     )
-    name = "Bundled model" if card["source"] == "bundled" else card["name"]
     return f'<div class="ddpm-chip"><b>{html.escape(name)}</b><dl>{rows}</dl></div>'
 
 
@@ -167,7 +190,7 @@ def api_sample(
     """Draw images from noise, one message for each step.
 
     Args:
-        model: "bundled", or a Hub repository, owner/name.
+        model: "bundled", a Hub repository, owner/name, or "job:KEY" of a training.
         sampler: "ddpm" or "ddim".
         steps: network calls, 1 to the model's T.
         eta: noise of ddim, 0 (none) to 1; ddpm takes no notice of it.
@@ -179,7 +202,7 @@ def api_sample(
         (state after the step) are data URIs of the batch as a grid. The last also has png.
     """
     eta = eta if sampler != "ddpm" else None
-    with _sentences():
+    with sentences():
         for frame in engine.sample(limits.request(model, sampler, steps, eta, batch, seed)):
             yield {key: value for key, value in frame.items() if key != "change"}
 
@@ -194,5 +217,5 @@ def api_load_model(model: str = "bundled", revision: str | None = None) -> dict:
     Returns:
         {name, parameters, image_size, channels, timesteps, objective, schedule, source, card}.
     """
-    with _sentences():
+    with sentences():
         return engine.model_card(model, revision)

@@ -1,32 +1,35 @@
-// The Sample timeline: two panes (predicted x0, x_t) over one time axis.
+// The timeline: one or two panes over one time axis, for a sampling run and for a training.
 //
 // In the room: frames in an array by step index, drawing, scrubbing, playing, keys. Frames arrive
 // once and stay here, so scrubbing never asks the server. Not in the room: sampling, limits, files.
-// Given by gr.HTML: element, props, watch, server (frames, export). The message is documented in
-// timeline.py. Style: timeline.css. Over 300 lines, since gr.HTML takes one script for a component.
-const FRAME_MS = 90; // one frame of playback at 1x: about eleven frames a second
+// Given by gr.HTML: element, props (setup: the words), watch, server (frames, export, if there are).
+// Message and setup are documented in timeline.py. Style: timeline.css. Over 300 lines, since gr.HTML
+// takes one script for a component.
+const setup = props.setup;
+const FRAME_MS = setup.frame_ms; // one frame of playback at 1x
 const GAP = 1; // picture pixels between the images of a batch
 const NO_BREAK = "\u00a0";
 
 element.innerHTML = `
-<section class="ddpm-tl" tabindex="0" aria-label="Sampling run: pictures and timeline">
+<section class="ddpm-tl" tabindex="0" aria-label="${setup.label}">
   <div class="tl-top">
-    <span class="tl-badge" data-state="idle">Ready</span>
-    <span class="tl-status">Waking the model</span>
+    <span class="tl-badge" data-state="idle" ${setup.title ? "hidden" : ""}>Ready</span>
+    <b class="tl-title" ${setup.title ? "" : "hidden"}>${setup.title}</b>
+    <span class="tl-status">${setup.idle}</span>
     <span class="tl-says" role="status" aria-live="polite"></span>
   </div>
   <div class="tl-panes">
     <figure class="tl-pane tl-x0">
-      <figcaption><b><i>x̂</i><sub>0</sub></b> what the network believes</figcaption>
-      <canvas role="img" aria-label="Predicted x0" width="28" height="28"></canvas>
+      <figcaption>${setup.panes[0].caption}</figcaption>
+      <canvas role="img" aria-label="${setup.panes[0].label}" width="28" height="28"></canvas>
     </figure>
     <figure class="tl-pane tl-xt">
-      <figcaption><b><i>x</i><sub>t</sub></b> the picture so far</figcaption>
-      <canvas role="img" aria-label="x_t, the state after the step" width="28" height="28"></canvas>
+      <figcaption>${setup.panes[1].caption}</figcaption>
+      <canvas role="img" aria-label="${setup.panes[1].label}" width="28" height="28"></canvas>
     </figure>
   </div>
   <div class="tl-axis">
-    <span class="tl-hint">how much <i>x̂</i><sub>0</sub> changes in each step</span>
+    <span class="tl-hint">${setup.hint}</span>
     <svg class="tl-spark" viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
       <path class="tl-area"></path><path class="tl-line"></path>
     </svg>
@@ -42,9 +45,9 @@ element.innerHTML = `
       <option value="0.5">0.5×</option><option value="1" selected>1×</option>
       <option value="2">2×</option><option value="4">4×</option>
     </select>
-    <output class="tl-where" aria-live="off">frame – · t –</output>
+    <output class="tl-where" aria-live="off"></output>
     <button class="tl-live" type="button" hidden>Live</button>
-    <span class="tl-save" role="group" aria-label="Download">
+    <span class="tl-save" role="group" aria-label="Download" ${setup.download ? "" : "hidden"}>
       <span class="tl-saylabel">Download</span>
       <button type="button" data-format="png" title="The last picture, its settings inside" disabled>PNG</button>
       <button type="button" data-format="webp" title="The run as a film" disabled>WebP</button>
@@ -75,6 +78,10 @@ let focus = -1; // the one image of the batch that fills the panes, -1 for all
 // ---- frames -------------------------------------------------------------------------------------
 const indexes = () => Object.keys(frames).map(Number); // ascending: array keys are
 const newest = () => frames.length - 1;
+const words = (text, index) => text
+  .replaceAll("{n}", index + 1)
+  .replaceAll("{total}", meta.total)
+  .replaceAll("{t}", frames[index]?.t);
 
 function nearest(index) {
   if (frames[index]) return index;
@@ -94,7 +101,10 @@ function neighbour(index, direction) {
 
 function store(frame) {
   if (frames[frame.index]) return;
-  frames[frame.index] = { ...frame, pictures: { x0: picture(frame, "x0"), x: picture(frame, "x") } };
+  const pictures = { x0: picture(frame, "x0") };
+  if (frame.x) pictures.x = picture(frame, "x");
+  root.dataset.panes = frame.x ? 2 : 1;
+  frames[frame.index] = { ...frame, pictures };
 }
 
 function picture(frame, name) {
@@ -110,15 +120,15 @@ function show(index) {
   if (!frame) return;
   shown = index;
   for (const name of ["x0", "x"]) {
-    if (frame.pictures[name].complete) paint(name, frame.pictures[name]);
+    if (frame.pictures[name]?.complete) paint(name, frame.pictures[name]);
   }
-  const text = `frame ${index + 1} of ${frame.total}, t ${frame.t}`;
+  const text = words(setup.says, index);
   range.value = index;
   range.setAttribute("aria-valuetext", text);
-  canvases.x0.setAttribute("aria-label", `Predicted x0, ${text}`);
-  canvases.x.setAttribute("aria-label", `x_t, the state after the step, ${text}`);
-  $(".tl-where").textContent = `frame ${index + 1}/${frame.total} · t ${frame.t}`;
-  root.style.setProperty("--tl-at", frame.total > 1 ? index / (frame.total - 1) : 1);
+  canvases.x0.setAttribute("aria-label", `${setup.panes[0].label}, ${text}`);
+  canvases.x.setAttribute("aria-label", `${setup.panes[1].label}, ${text}`);
+  $(".tl-where").textContent = words(setup.where, index);
+  root.style.setProperty("--tl-at", meta.total > 1 ? index / (meta.total - 1) : 1);
   root.dataset.index = index;
 }
 
@@ -171,17 +181,18 @@ const BADGES = {
 
 function describe() {
   const frame = frames[newest()];
+  if (setup.status) return frame ? words(setup.status, newest()) : setup.idle;
   const speed = frame ? `${frame.steps_per_second.toFixed(1)} steps/s` : "";
   const parts = [];
   if (run === "example" && state === "done") {
-    parts.push(`${frame.total} steps`, `seed ${meta.seed}`);
+    parts.push(`${meta.total} steps`, `seed ${meta.seed}`);
     return `drawn by the bundled model when this server started · ${join(parts)}`;
   } else if (state === "running" && frame) {
-    const left = (frame.total - frame.index - 1) / Math.max(frame.steps_per_second, 1e-6);
-    parts.push(`step ${frame.index + 1}/${frame.total}`, `t ${frame.t}`, speed);
+    const left = (meta.total - frame.index - 1) / Math.max(frame.steps_per_second, 1e-6);
+    parts.push(`step ${frame.index + 1}/${meta.total}`, `t ${frame.t}`, speed);
     parts.push(`${left.toFixed(1)} s left`, meta.device);
   } else if (frame && (state === "done" || state === "stopped")) {
-    parts.push(state === "done" ? `${frame.total} steps` : `at step ${frame.index + 1}/${frame.total}`);
+    parts.push(state === "done" ? `${meta.total} steps` : `at step ${frame.index + 1}/${meta.total}`);
     parts.push(meta.sampler, `seed ${meta.seed}`, speed, meta.device);
   }
   return join(parts);
@@ -289,12 +300,13 @@ function receive(message) {
   if (!message) return;
   if (message.run !== run) begin(message);
   const over = ["done", "stopped", "error"].includes(state);
-  if (over && message.run === run && !["done", "error"].includes(message.state)) {
+  if (over && !setup.resumes && message.run === run && !["done", "error"].includes(message.state)) {
     message = { ...message, state }; // an update that was under way while Stop was pressed
   }
   Object.assign(meta, message.meta || {});
   const added = (message.frames || []).length;
   for (const frame of message.frames || []) store(frame);
+  root.dataset.have = firstHole();
   if (added) {
     range.max = meta.total - 1;
     drawSpark();
@@ -302,6 +314,12 @@ function receive(message) {
   }
   setState(message.state, message.message);
   if (message.state === "done" && message.kept) fillHoles(message.kept);
+}
+
+function firstHole() {
+  let count = 0;
+  while (frames[count]) count += 1;
+  return count;
 }
 
 function begin(message) {
@@ -314,7 +332,16 @@ function begin(message) {
   live = true;
   root.dataset.index = -1;
   root.dataset.run = run;
+  if (setup.resumes) blank(); // another training's pictures would lie about this one
   drawSpark(); // the last picture stays until the first new frame replaces it
+}
+
+function blank() {
+  for (const canvas of Object.values(canvases)) {
+    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  }
+  $(".tl-where").textContent = "";
+  root.style.setProperty("--tl-at", 0);
 }
 
 async function fillHoles(kept) {
@@ -364,4 +391,6 @@ root.addEventListener("keydown", onKey);
 for (const canvas of Object.values(canvases)) canvas.addEventListener("click", onCanvas);
 for (const button of saveButtons) button.addEventListener("click", () => download(button));
 watch("value", () => receive(props.value));
-example();
+root.dataset.panes = setup.panes.length > 1 && !setup.resumes ? 2 : 1;
+if (setup.example) example();
+else receive(props.value); // it may have come before the tab was opened

@@ -1,0 +1,247 @@
+"""All trainings of this app: one at a time, the others in a visible queue, none ever forgotten.
+
+In the room: the desk that starts, pauses, resumes and stops jobs, the one thread that trains, what
+is found on the disk after a crash, and how many finished folders stay. Not in the room: what a
+training is (job.py), what may be asked for (limits.py), components (tabs/train.py). No gradio.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ddpm_hub import files
+from ddpm_hub.app import limits, uploads
+from ddpm_hub.app.job import ACTIVE, RECORD, Job
+from ddpm_hub.errors import CheckpointError, ConfigError
+
+MAX_WAITING = 4
+KEPT_FINISHED = 20  # folders of trainings that are over; the oldest goes first
+KEPT_OPEN = 40  # and of those somebody may still resume: a disk has an end
+FINISHED = ("done", "stopped", "error")
+LOG = logging.getLogger(__name__)
+
+
+class Desk:
+    """The trainings below one folder, by id, and the thread that works on them in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: dict[str, Job] = {}
+        self.waiting: deque[Job] = deque()
+        self.current: Job | None = None
+        self.errand: Callable[[], Any] | None = None  # something short, done between trainings
+        self.bell = threading.Condition()
+        self.thread: threading.Thread | None = None
+        self._find()
+
+    def _find(self) -> None:
+        """What earlier apps left; a folder without a readable record of ours stays untouched."""
+        for path in self.folder.glob(f"*/{RECORD}"):
+            if limits.JOB_ID.fullmatch(path.parent.name) and not _in_use(path.parent):
+                try:
+                    job = Job.open(path.parent)
+                except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                    LOG.warning("%s cannot be read: left alone", path)
+                else:
+                    self.jobs[job.id] = job
+        self._tidy()
+
+    # ---- what visitors ask for ----
+    def start(self, request: limits.TrainRequest) -> Job:
+        """Queue a new training. DataError if its upload is gone, ConfigError if the queue is full.
+
+        Its pictures are written beside it first, so that it can be resumed without the visitor.
+        """
+        self._check_room()
+        job_id = secrets.token_hex(8)  # unguessable: it is the key to the training
+        pictures = uploads.find(request.data, limits.shape_of(request.preset))
+        try:
+            job = Job.create(self.folder / job_id, request, pictures.name)
+            if request.data != "bundled":
+                pictures.save(job.folder / "data.npy")
+        except OSError as error:
+            raise CheckpointError(
+                f"the disk takes no new training ({files.reason(error)}): make room, then try again"
+            ) from error
+        with self.bell:
+            self.jobs[job.id] = job
+        return self._enqueue(job)
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused, stopped, interrupted or failed training again, from where it was."""
+        job = self.get(job_id)
+        self._check_room()
+        job.look()
+        with self.bell:
+            if not job.resumable:
+                raise ConfigError(
+                    f"this training is {job.state}: only what was ended early goes on"
+                )
+            job.wish = None
+            job.become("queued")
+        return self._enqueue(job)
+
+    def end(self, job_id: str, state: str) -> Job:
+        """Pause or stop: a running training ends with its step, a waiting one at once."""
+        job = self.get(job_id)
+        with self.bell:
+            if job in self.waiting:
+                self.waiting.remove(job)
+                job.become(state, "Taken out of the queue.")
+            elif job.state in ACTIVE:
+                job.wish = state
+            elif state == "stopped" and job.state in ("paused", "interrupted"):
+                job.become(state, f"Stopped at step {job.look().step:,}: the model is kept.")
+        return job
+
+    def get(self, job_id: object) -> Job:
+        """The job of that id, or a ConfigError."""
+        job = self.jobs.get(limits.job_id(job_id))
+        if job is None:
+            raise ConfigError(f"job {job_id} is no training of this app: it may have been deleted")
+        return job
+
+    def model(self, job_id: str) -> Any:
+        """The averaged model of a training, live or as it was saved."""
+        return self.get(job_id).model()
+
+    def newest(self) -> list[Job]:
+        """All jobs: what runs, what waits, then the rest, the latest change first."""
+        ranks = {"running": 0, "preparing": 0, "queued": 1}
+        return sorted(self.jobs.values(), key=lambda j: (ranks.get(j.state, 2), -j.changed))
+
+    def sentence(self, job: Job) -> str:
+        """How long a waiting job has to wait; of all others, what they say themselves."""
+        waiting = list(self.waiting)
+        if job not in waiting:
+            return job.sentence()
+        ahead = waiting.index(job)
+        runs = self.current
+        left = (runs.seconds_left() if runs else 0) + sum(
+            j.request.minutes * 60 for j in waiting[:ahead]
+        )
+        place = "you are next" if ahead == 0 else f"{ahead} before you in the queue"
+        return f"Busy: about {max(1, round(left / 60))} min left, {place}."
+
+    def try_errand(self, errand: Callable[[], Any]) -> bool:
+        """Let the training thread do this now, if it has nothing else to do."""
+        with self.bell:
+            if self.current or self.waiting or self.errand:
+                return False
+            self.errand = errand
+            self._wake()
+        return True
+
+    # ---- the thread ----
+    def _check_room(self) -> None:
+        if len(self.waiting) >= MAX_WAITING:
+            raise ConfigError(
+                f"{len(self.waiting)} trainings wait already, no more fit: come back in a while"
+            )
+
+    def _enqueue(self, job: Job) -> Job:
+        with self.bell:
+            if job not in self.waiting:
+                self.waiting.append(job)
+            self._wake()
+        return job
+
+    def _wake(self) -> None:
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._serve, name="training", daemon=True)
+            self.thread.start()
+        self.bell.notify_all()
+
+    def _serve(self) -> None:
+        while True:
+            with self.bell:
+                self.bell.wait_for(lambda: self.waiting or self.errand)
+                errand, self.current = self.errand, None
+                if errand is None:
+                    self.current = self.waiting.popleft()
+            try:
+                if errand is not None:
+                    errand()
+                else:
+                    self._work(self.current)
+            except Exception:
+                LOG.exception("the training thread goes on after a fault")
+            with self.bell:
+                self.errand = self.current = None
+
+    def _work(self, job: Job) -> None:
+        with _Lock(job.folder) as mine:
+            if mine:
+                job.work()
+            else:
+                job.become("error", "Another program trains this run: end it there first.")
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete the oldest folders beyond the limits: only what is over, and is ours."""
+        idle = sorted(
+            (j for j in self.jobs.values() if j.state not in ACTIVE), key=lambda j: -j.changed
+        )
+        over = [j for j in idle if j.state in FINISHED][KEPT_FINISHED:]
+        over += [j for j in idle if j.state not in FINISHED][KEPT_OPEN:]
+        for job in over:
+            if (job.folder / RECORD).is_file():
+                shutil.rmtree(job.folder, ignore_errors=True)
+            self.jobs.pop(job.id, None)
+
+    def close(self, patience: float = 20.0) -> None:
+        """The app ends on its own accord: let the step under way finish, and be saved."""
+        with self.bell:
+            self.waiting.clear()  # on the disk they are queued still, and offered next time
+            job = self.current
+        if job is not None:
+            job.wish = "interrupted"
+            for _ in range(int(patience * 20)):
+                if job.state not in ACTIVE:
+                    break
+                threading.Event().wait(0.05)
+
+
+@cache
+def desk() -> Desk:
+    """The desk of this process, on DDPM_HUB_RUNS or ./runs; reads what is there."""
+    made = Desk(Path(os.environ.get("DDPM_HUB_RUNS") or "runs").resolve())
+    atexit.register(made.close)
+    return made
+
+
+class _Lock:
+    """A lock on a job's folder that dies with its process: two apps may share a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.file = folder / ".lock", None
+
+    def __enter__(self) -> bool:
+        self.file = self.path.open("w")
+        with suppress(ImportError):  # Windows: one app per folder, please
+            import fcntl
+
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _in_use(folder: Path) -> bool:
+    with _Lock(folder) as free:
+        return not free
