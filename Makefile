@@ -53,3 +53,8 @@ $(VENV)/.test: $(VENV)/.app
 	$(PIP) -e '.[test]'
 	$(PIP) --no-deps $(PEERS)
 	@touch $@
+
+# what the reference's Trainer imports: without their dependencies, and out of the tests' way
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) --no-deps --target build/bench accelerate==1.15.0 torchvision==0.28.0
+	@touch $@
