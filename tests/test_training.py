@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddpm_hub import PRESETS, GaussianDiffusion, TrainConfig, Unet, runtime, train
 from ddpm_hub.data import bundled
-from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
+from ddpm_hub.errors import ConfigError, DataError, DDPMHubError, HubError
 from ddpm_hub.training.loop import by_time, learning_rate
 from ddpm_hub.training.state import ema_with_warmup
 
@@ -217,6 +217,14 @@ def test_bad_training_options_are_sentences_before_the_first_step(field, value, 
     with pytest.raises(ConfigError) as caught:
         train(model(), "bundled", replace(QUICK, **{field: value}))
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_push_that_cannot_be_is_refused_before_the_first_step(tmp_path):
+    push = replace(QUICK, push_to_hub="alice/run")
+    with pytest.raises(ConfigError, match="give a results_folder"):
+        train(model(), "bundled", push)
+    with pytest.raises(HubError, match="user/name"):
+        train(model(), "bundled", replace(push, push_to_hub="run", results_folder=str(tmp_path)))
 
 
 def test_data_of_another_size_is_refused_before_the_first_step():

@@ -17,6 +17,7 @@ from ddpm_hub.errors import (
     check_int,
     shown,
 )
+from ddpm_hub.hub import check_repo_id
 from ddpm_hub.model import GaussianDiffusion
 
 COUNTS = (
@@ -51,7 +52,14 @@ def check_train_config(config: TrainConfig) -> None:
         check_float("adam_betas", beta, 0, 0.999999)
     check_choice("lr_schedule", config.lr_schedule, ("constant", "cosine"))
     check_choice("mixed_precision", config.mixed_precision, runtime.PRECISIONS)
-    if config.push_to_hub is not None and config.results_folder is None:
+    if config.push_to_hub is not None:
+        check_push(config)
+
+
+def check_push(config: TrainConfig) -> None:
+    """Raise HubError or ConfigError now, and not at the first push."""
+    check_repo_id(config.push_to_hub)
+    if config.results_folder is None:
         raise ConfigError("push_to_hub needs files to push: give a results_folder")
 
 

@@ -36,7 +36,9 @@ class State:
     """
 
     def __init__(self, diffusion: GaussianDiffusion, config: TrainConfig):
-        self.diffusion, self.config = runtime.channels_last(diffusion), config
+        self.diffusion, self.config = diffusion, config
+        if diffusion.device.type != "cpu":  # where the backward pass would copy layouts, and lose
+            runtime.channels_last(diffusion)
         self.ema = AveragedModel(diffusion, multi_avg_fn=ema_with_warmup(config.ema_decay))
         self.optimizer = torch.optim.Adam(
             diffusion.parameters(), lr=config.train_lr, betas=config.adam_betas, fused=True

@@ -120,7 +120,7 @@ class Trainer:
         if not self.opened:
             self._open(None)
         leads = self.training.team.leads
-        name = self.results_folder.name if self.results_folder else "run"
+        name = self.results_folder.resolve().name if self.results_folder else "run"
         sinks = open_sinks(self.log_with, name, self.config) if leads else []
         try:
             return follow(
