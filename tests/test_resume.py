@@ -72,11 +72,17 @@ def test_the_first_ten_losses_are_those_of_the_golden_file(uninterrupted):
 
 
 def started(server, folder):
-    """A process that trains into `folder`, already at it."""
-    here, there = server.Pipe()
+    """A process that trains into `folder`: mostly past its first step, sometimes before it.
+
+    Its start, with all that torch imports late, may take longer than all its steps.
+    """
+    here, there = server.Pipe(duplex=False)
     process = server.Process(target=victim.run, args=(str(folder), there))
     process.start()
-    assert here.poll(60) and here.recv() == "started"
+    there.close()
+    process.pipe = here  # open as long as the process may write to it
+    if random.random() < 0.8:
+        assert here.poll(120)  # "started", or the end of a run that had no step left
     return process
 
 

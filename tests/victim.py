@@ -49,13 +49,15 @@ warnings.filterwarnings("ignore", ".*few", UserWarning)  # that 40 images are fe
 def run(folder: str, started=None, **changes) -> list[float]:
     """Train into `folder`, from where it stands, to the end; the losses of these steps.
 
-    started: a pipe that is told when the first step is about to begin.
+    started: a pipe that is told when the first of them is done.
     """
     torch.set_num_threads(1)
-    if started is not None:
-        started.send("started")
-    config = replace(CONFIG, results_folder=str(folder), **changes)
-    return [event.loss for event in train(model(), images(), config)]
+    config, losses = replace(CONFIG, results_folder=str(folder), **changes), []
+    for event in train(model(), images(), config):
+        if started is not None and not losses:
+            started.send("started")
+        losses.append(event.loss)
+    return losses
 
 
 def state_of(folder) -> dict[str, torch.Tensor]:
