@@ -11,6 +11,8 @@ to misbehave. It listens on 127.0.0.1 only and keeps everything in one folder.
         hub.log                                             # what the client really sent
 
 Needs starlette, uvicorn and PyYAML, all dependencies of gradio or huggingface_hub.
+
+Far over 300 lines: a whole server in one file, so that it can be taken along as it is.
 """
 
 # ruff: noqa: C901, D205, E501, PLR0915, RUF059, SIM105  (a tool of its own, kept as it came)

@@ -1,4 +1,7 @@
-"""The training generator: it learns, repeats by seed, survives NaN, and leaves others alone."""
+"""The training generator: it learns, repeats by seed, survives NaN, and leaves others alone.
+
+Over 300 lines: one tiny model and one configuration serve every test of the loop.
+"""
 
 from dataclasses import replace
 from itertools import islice

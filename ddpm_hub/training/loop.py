@@ -73,9 +73,10 @@ def train(
     However it ends, the state of the last whole step is in `config.results_folder`, if there is
     one: closing the generator saves it.
 
-    Raises ConfigError, DataError or CheckpointError before the first step, CheckpointError if
-    a state cannot be saved, and DDPMHubError if the loss is not finite for 10 steps in a row; the
-    weights are then those of the last good step.
+    Raises ConfigError, DataError, CheckpointError or HubError (`push_to_hub` is no repo id, or the
+    Hub cannot be asked) before the first step; then CheckpointError if a state cannot be saved,
+    and DDPMHubError if the loss is not finite for 10 steps in a row: the weights are those of the
+    last good step.
     """
     training = Training(diffusion, data, config or TrainConfig())
     training.keeper.open()
