@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ddpm_hub.errors import DDPMHubError
     from ddpm_hub.model import GaussianDiffusion
     from ddpm_hub.nets import Unet
-    from ddpm_hub.samplers import SAMPLERS, Step
+    from ddpm_hub.samplers import SAMPLERS
     from ddpm_hub.schedules import SCHEDULES
+    from ddpm_hub.streams import Step
     from ddpm_hub.training import Trainer, train
 
 HOME = {
@@ -27,7 +28,7 @@ HOME = {
     "PRESETS": "config",
     "SAMPLERS": "samplers",
     "SCHEDULES": "schedules",
-    "Step": "samplers",
+    "Step": "streams",
     "TrainConfig": "config",
     "Trainer": "training",
     "Unet": "nets",

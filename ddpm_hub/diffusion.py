@@ -1,33 +1,27 @@
 """The Gaussian process of Ho et al. 2020 around a network: one method per equation.
 
 Time runs t = 0 .. T-1 where the paper counts 1 .. T, and t = -1 is clean data (alpha_bar = 1).
-Inside, images are in [-1, 1]. Here are the forward process, what a prediction implies, and the
-loss; how steps follow each other is in `samplers.py`, and `model.py` makes of both the
-`GaussianDiffusion` that people construct. Somewhat over 300 lines: it is one class, and a method
-moved out would be an equation that nobody finds.
+Inside, images are in [-1, 1]. Here are the forward process and what the network's answer implies;
+the loss is in `loss.py`, how steps follow each other in `samplers.py`, and `model.py` makes of all
+of them the `GaussianDiffusion` that people construct. Somewhat over 300 lines: it is one class, and
+a method moved out would be an equation that nobody finds.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_hub.assignment import linear_sum_assignment
-from ddpm_hub.errors import check_bool, check_choice, check_float, check_int
-from ddpm_hub.inputs import (
-    as_labels,
-    check_image_size,
-    check_images,
-    check_model,
-    check_options,
-    check_times,
-)
+from ddpm_hub.errors import ConfigError, check_bool, check_choice, check_float, check_int
+from ddpm_hub.inputs import check_image_size, check_model, check_options
 from ddpm_hub.schedules import make_betas, schedule_constants
+from ddpm_hub.schedules import zero_terminal_snr as to_zero_snr
 
 OBJECTIVES = ("pred_noise", "pred_x0", "pred_v")
+VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 
 
 class ModelPrediction(NamedTuple):
@@ -37,8 +31,20 @@ class ModelPrediction(NamedTuple):
     pred_x_start: Tensor
 
 
+class Prediction(NamedTuple):
+    """All that one network call says of a state: x0 and eps, (B, C, H, W), in agreement.
+
+    share: where log sigma^2 lies between log beta tilde (0) and log beta (1): a number if the
+    variance is fixed, (B, C, H, W) if it is learned.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    share: float | Tensor = 0.0
+
+
 class GaussianProcess(nn.Module):
-    """Schedule, closed-form Gaussians and loss around a network `model(x, t, x_self_cond)`.
+    """Schedule, closed-form Gaussians and predictions of a network `model(x, t, x_self_cond)`.
 
     `GaussianDiffusion` documents the arguments. The schedule's tensors keep the reference's names
     as float32 buffers (float64 after `.double()`, never less) computed in float64; they are not
@@ -62,6 +68,9 @@ class GaussianProcess(nn.Module):
         min_snr_gamma: float = 5,
         immiscible: bool = False,
         clip_x_start: bool | None = None,
+        variance_type: str | None = None,
+        vlb_weight: float = 0.001,
+        zero_terminal_snr: bool = False,
     ):
         arguments = {k: v for k, v in locals().items() if k not in ("self", "model", "__class__")}
         super().__init__()
@@ -73,8 +82,18 @@ class GaussianProcess(nn.Module):
         self.image_size = check_image_size(image_size, model)
         with torch.device("cpu"):  # numbers, even where a caller builds on the meta device
             betas = make_betas(beta_schedule, timesteps, **options)
+            if check_bool("zero_terminal_snr", zero_terminal_snr):
+                betas = to_zero_snr(betas)
         self.num_timesteps = timesteps
         self.objective = check_choice("objective", objective, OBJECTIVES)
+        if zero_terminal_snr and objective == "pred_noise":
+            raise ConfigError(
+                "zero_terminal_snr leaves nothing of the image at the last step, where "
+                "'pred_noise' would have to find it: use objective='pred_v' or 'pred_x0'"
+            )
+        self.learned_variance = model.out_dim == 2 * model.channels
+        self.variance_type = self._variance_type(variance_type)
+        self.vlb_weight = check_float("vlb_weight", vlb_weight, 0, 1e6)
         steps = timesteps if sampling_timesteps is None else sampling_timesteps
         self.sampling_timesteps = check_int("sampling_timesteps", steps, 1, timesteps)
         self.ddim_sampling_eta = check_float("ddim_sampling_eta", ddim_sampling_eta, 0, 1)
@@ -116,6 +135,13 @@ class GaussianProcess(nn.Module):
         """alpha_bar_t in float64, 1 at t = -1."""
         return self._exact["alphas_cumprod"][t].item() if t >= 0 else 1.0
 
+    def log_snr(self, t: int) -> float:
+        """lambda_t = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in float64: infinite at t = -1."""
+        signal = self.alpha_bar(t)
+        if signal in (0, 1):
+            return math.inf if signal else -math.inf
+        return 0.5 * math.log(signal / (1 - signal))
+
     def normalize(self, images: Tensor) -> Tensor:
         """[0, 1] to the [-1, 1] of the process (as they are if not auto_normalize)."""
         return images * 2 - 1 if self.auto_normalize else images
@@ -140,9 +166,9 @@ class GaussianProcess(nn.Module):
         ).to(x_t.dtype)
 
     def predict_noise_from_start(self, x_t: Tensor, t: Tensor, x0: Tensor) -> Tensor:
-        """Eq. 15 for eps: (xt / sqrt(alpha_bar) - x0) / sqrt(1 / alpha_bar - 1)."""
-        scaled = _at(self.sqrt_recip_alphas_cumprod, t, x_t) * x_t
-        return ((scaled - x0) / _at(self.sqrt_recipm1_alphas_cumprod, t, x_t)).to(x_t.dtype)
+        """Eq. 4 for eps: (xt - sqrt(alpha_bar) x0) / sqrt(1 - alpha_bar); also where no x0 is."""
+        rest = x_t - _at(self.sqrt_alphas_cumprod, t, x_t) * x0
+        return (rest / _at(self.sqrt_one_minus_alphas_cumprod, t, x_t)).to(x_t.dtype)
 
     def predict_v(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Salimans & Ho 2022, appendix D: v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0."""
@@ -191,7 +217,38 @@ class GaussianProcess(nn.Module):
         cond = None if cond is None else torch.cat((cond, cond))
         both = self.model(torch.cat((seen, seen)), torch.cat((t, t)), cond, classes=labels)
         label, any_label = both.to(x.dtype).chunk(2)
-        return any_label + guidance * (label - any_label)
+        guided = any_label + guidance * (label - any_label)
+        # a scale beyond 1 would push a learned variance out of its range: the label's own is kept
+        return torch.cat((guided[:, : self.channels], label[:, self.channels :]), dim=1)
+
+    def predict(  # noqa: PLR0913  what a run may choose, all by keyword
+        self,
+        x: Tensor,
+        t: Tensor,
+        x_self_cond: Tensor | None = None,
+        *,
+        clip_x_start: bool | None = None,
+        dynamic_threshold: float | None = None,
+        variance_type: str | None = None,
+        classes: Tensor | None = None,
+        guidance: float | None = None,
+    ) -> Prediction:
+        """One network call at x, (B, C, H, W), and t, (B,): x0, the eps that agrees, the variance.
+
+        clip_x_start: hold x0 in [-1, 1]; `self.clip_x_start` if None.
+        dynamic_threshold: see `bounded`. variance_type: `self.variance_type` if None.
+        """
+        out = self.model_output(x, t, x_self_cond, classes, guidance)
+        mean, variance = out[:, : self.channels], out[:, self.channels :]
+        clip = self.clip_x_start if clip_x_start is None else clip_x_start
+        x0 = bounded(self._x_start(x, t, mean), clip, dynamic_threshold)
+        if self.objective == "pred_noise" and not clip and dynamic_threshold is None:
+            eps = mean
+        else:
+            eps = self.predict_noise_from_start(x, t, x0)
+        kind = self.variance_type if variance_type is None else self._variance_type(variance_type)
+        share = {"fixed_small": 0.0, "fixed_large": 1.0}.get(kind)
+        return Prediction(x0, eps, (variance + 1) / 2 if share is None else share)
 
     def model_predictions(
         self,
@@ -205,20 +262,25 @@ class GaussianProcess(nn.Module):
     ) -> ModelPrediction:
         """The eps and x0 that the network sees in x, (B, C, H, W), at t, (B,).
 
-        clip_x_start holds x0 in [-1, 1]; rederive_pred_noise makes eps agree with the clipped x0.
+        As the reference has it: eps agrees with a clipped x0 only if rederive_pred_noise. The
+        library itself asks `predict`.
         """
-        out = self.model_output(x, t, x_self_cond, classes, guidance)
-        if self.objective == "pred_noise":
-            x_start = self.predict_start_from_noise(x, t, out)
-        elif self.objective == "pred_v":
-            x_start = self.predict_start_from_v(x, t, out)
-        else:
-            x_start = out
-        if clip_x_start:
-            x_start = x_start.clamp(-1, 1)
+        out = self.model_output(x, t, x_self_cond, classes, guidance)[:, : self.channels]
+        x_start = bounded(self._x_start(x, t, out), clip_x_start, None)
         if self.objective == "pred_noise" and not (clip_x_start and rederive_pred_noise):
             return ModelPrediction(out, x_start)
         return ModelPrediction(self.predict_noise_from_start(x, t, x_start), x_start)
+
+    def p_log_variance(self, t: Tensor, share: float | Tensor, like: Tensor) -> Tensor:
+        """Nichol & Dhariwal 2021, Eq. 15: share log beta + (1 - share) log beta tilde, at t, (B,).
+
+        beta tilde is 0 at t = 0, which no likelihood bears: there both are that of t = 1, as in
+        the code of Ho et al. 2020.
+        """
+        small, large = self.posterior_variance.clone(), self.betas.clone()
+        small[0] = large[0] = small[1] if len(small) > 1 else large[0]
+        small, large = (_at(values.log(), t, like) for values in (small, large))
+        return share * large + (1 - share) * small
 
     def p_mean_variance(
         self,
@@ -231,91 +293,42 @@ class GaussianProcess(nn.Module):
 
         clip_denoised: hold x0 in [-1, 1]; `self.clip_x_start` if None.
         """
-        clip = self.clip_x_start if clip_denoised is None else clip_denoised
-        x_start = self.model_predictions(x, t, x_self_cond, clip_x_start=clip).pred_x_start
-        return *self.q_posterior(x_start, x, t), x_start
+        x_start, _, share = self.predict(x, t, x_self_cond, clip_x_start=clip_denoised)
+        mean, variance, log_variance = self.q_posterior(x_start, x, t)
+        if self.variance_type != "fixed_small":
+            log_variance = self.p_log_variance(t, share, x)
+            variance = log_variance.exp()
+        return mean, variance, log_variance, x_start
 
-    def noise_assignment(self, x_start: Tensor, noise: Tensor) -> Tensor:
-        """Li et al. 2024 (immiscible diffusion): indices, (B,), of the noise nearest each image."""
-        distances = torch.cdist(x_start.flatten(1).float(), noise.flatten(1).float())
-        nearest = linear_sum_assignment(distances.cpu().numpy())
-        return torch.from_numpy(nearest).to(noise.device)
+    def _x_start(self, x: Tensor, t: Tensor, out: Tensor) -> Tensor:
+        """The x0 that the network's answer means, in whichever objective it was trained."""
+        if self.objective == "pred_noise":
+            return self.predict_start_from_noise(x, t, out)
+        return self.predict_start_from_v(x, t, out) if self.objective == "pred_v" else out
 
-    def p_losses(
-        self,
-        x_start: Tensor,
-        t: Tensor,
-        noise: Tensor | None = None,
-        offset_noise_strength: float | None = None,
-        loss_reduction: str = "mean",
-        classes: Tensor | None = None,
-    ) -> Tensor:
-        """Eq. 14: |target - net(xt, t)|^2, weighted by t; x_start (B, C, H, W) in [-1, 1].
+    def _variance_type(self, name: str | None) -> str:
+        if name is None:
+            return "learned_range" if self.learned_variance else "fixed_small"
+        check_choice("variance_type", name, VARIANCES)
+        if name == "learned_range" and not self.learned_variance:
+            raise ConfigError(
+                "variance_type 'learned_range' needs a network that predicts a variance: build it "
+                "with Unet(learned_variance=True), or use 'fixed_small' or 'fixed_large'"
+            )
+        return name
 
-        The target is eps, x0 or v by `objective`. Returns a scalar, or (B,) with
-        loss_reduction="none".
-        """
-        check_choice("loss_reduction", loss_reduction, ("mean", "none"))
-        noise = self._training_noise(x_start, noise, offset_noise_strength)
-        x = self.q_sample(x_start, t, noise)
-        x_self_cond = None
-        # torch's generator, not Python's: a seed reproduces it (Chen et al. 2022: half the time)
-        if self.self_condition and torch.rand(()) < 0.5:
-            with torch.no_grad():
-                x_self_cond = self.model_predictions(x, t, classes=classes).pred_x_start
-        out = self.model_output(x, t, x_self_cond, classes)
-        target = {
-            "pred_noise": lambda: noise,
-            "pred_x0": lambda: x_start,
-            "pred_v": lambda: self.predict_v(x_start, t, noise),
-        }[self.objective]()
-        wide = torch.promote_types(out.dtype, torch.float32)  # a mean of halves rounds
-        loss = F.mse_loss(out.to(wide), target.to(wide), reduction="none").flatten(1).mean(1)
-        loss = loss * self.loss_weight[t]
-        return loss if loss_reduction == "none" else loss.mean()
 
-    def random_times(self, batch_size: int) -> Tensor:
-        """t ~ Uniform{0 .. T-1}, (B,) int64."""
-        return torch.randint(0, self.num_timesteps, (batch_size,), device=self.device)
+def bounded(x0: Tensor, clip: bool, dynamic_threshold: float | None) -> Tensor:
+    """Saharia et al. 2022 section 2.3: x0 held in [-1, 1], by a clamp or by its own scale.
 
-    def forward(
-        self,
-        img: Tensor,
-        *args: Any,
-        times: Tensor | None = None,
-        loss_reduction: str = "mean",
-        **kwargs: Any,
-    ) -> Tensor:
-        """Algorithm 1, one step: the loss of images in [0, 1], (B, C, H, W), at random t.
-
-        Further arguments go to `p_losses`. Raises DataError for images of another shape, type or
-        range (the range is looked at in every call on the CPU, in the first elsewhere).
-        """
-        if not torch.compiler.is_compiling():
-            expected = (self.channels, *self.image_size)
-            check_images(img, expected, not self._images_checked, self.auto_normalize)
-            self._images_checked = True
-        if times is None:
-            times = self.random_times(len(img))
-        elif not torch.compiler.is_compiling():
-            check_times(times, len(img), self.num_timesteps)
-        if kwargs.get("classes") is not None:
-            kwargs["classes"] = as_labels(kwargs["classes"], len(img), self.model, self.device)
-        return self.p_losses(
-            self.normalize(img), times, *args, loss_reduction=loss_reduction, **kwargs
-        )
-
-    def _training_noise(
-        self, x_start: Tensor, noise: Tensor | None, offset_strength: float | None
-    ) -> Tensor:
-        """The noise that is both added and predicted; the caller's tensor is never changed."""
-        noise = torch.randn_like(x_start) if noise is None else noise
-        strength = self.offset_noise_strength if offset_strength is None else offset_strength
-        check_float("offset_noise_strength", strength, 0, 10)
-        if strength > 0:  # Guttenberg 2023: each channel as a whole is shifted, too
-            offset = torch.randn(x_start.shape[:2], device=x_start.device, dtype=x_start.dtype)
-            noise = noise + strength * offset[:, :, None, None]
-        return noise[self.noise_assignment(x_start, noise)] if self.immiscible else noise
+    dynamic_threshold: a quantile, in (0, 1]. Each image whose |x0| exceeds 1 there is clamped to
+    that value and divided by it, which keeps contrasts that a plain clamp would flatten.
+    """
+    if dynamic_threshold is None:
+        return x0.clamp(-1, 1) if clip else x0
+    limit = x0.flatten(1).abs().double().quantile(dynamic_threshold, dim=1).clamp(min=1)
+    limit = limit.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-limit, limit) / limit
 
 
 def _at(values: Tensor, t: Tensor, like: Tensor) -> Tensor:

@@ -36,10 +36,10 @@ def check_model(model: nn.Module) -> None:
             f"model {shown(model)} is no network of ours, it has no {', '.join(missing)}: pass a "
             "Unet, or give your own these attributes"
         )
-    if model.channels != model.out_dim:
+    if model.out_dim not in (model.channels, 2 * model.channels):
         raise ConfigError(
             f"the network gives {model.out_dim} channels for images of {model.channels}: build it "
-            "with out_dim=None and learned_variance=False"
+            "with out_dim=None, which gives one for each, or two with learned_variance=True"
         )
     if getattr(model, "random_or_learned_sinusoidal_cond", False):
         raise ConfigError(

@@ -12,6 +12,7 @@ import random
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def mixed_seed(*names: str | int) -> int:
@@ -22,6 +23,12 @@ def mixed_seed(*names: str | int) -> int:
 def generator(device: torch.device, *names: str | int) -> torch.Generator:
     """A fresh torch generator on `device` for these names."""
     return torch.Generator(device).manual_seed(mixed_seed(*names))
+
+
+def noise_like(x: Tensor, rng: torch.Generator | None) -> Tensor:
+    """eps ~ N(0, I) shaped like x, drawn on the generator's device: a CPU seed works everywhere."""
+    device = x.device if rng is None else rng.device
+    return torch.randn(x.shape, generator=rng, device=device, dtype=x.dtype).to(x.device)
 
 
 class SeededGlobals:

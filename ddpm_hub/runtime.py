@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -58,6 +59,19 @@ def has_room(size: int, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"  # they are there already
     return size < torch.cuda.mem_get_info(device)[0] // 4
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside, and afterwards for each submodule the mode that it had."""
+    training = [m for m in module.modules() if m.training]
+    for m in training:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
 
 
 def channels_last(module: nn.Module) -> nn.Module:

@@ -85,13 +85,29 @@ def alpha_bar(name: str, timesteps: int, **options) -> Tensor:
     return (1 - make_betas(name, timesteps, **options)).cumprod(0)
 
 
+def zero_terminal_snr(betas: Tensor) -> Tensor:
+    """Lin et al. 2023 (arXiv:2305.08891), Algorithm 1: the betas, (T,), with alpha_bar_{T-1} = 0.
+
+    sqrt(alpha_bar) is shifted so that it ends at 0 and scaled so that it begins where it did:
+    the chain then ends in noise alone, which is what sampling starts from.
+    """
+    signal = (1 - betas).cumprod(0).sqrt()
+    if len(signal) < 2:
+        raise ConfigError("zero_terminal_snr needs timesteps of at least 2: use 1000")
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    alpha_bar = signal**2
+    previous = torch.cat((torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]))
+    return 1 - alpha_bar / previous
+
+
 def schedule_constants(
     betas: Tensor, objective: str, max_snr: float | None = None
 ) -> dict[str, Tensor]:
     """Everything that follows from betas, float64 (T,), under the reference's names.
 
     loss_weight is Hang et al. 2023 (min-SNR): clip(SNR, max_snr), over SNR for eps and over
-    SNR + 1 for v.
+    SNR + 1 for v. Where the SNR is 0 that would never train the step, so it is 1 there, as for
+    all steps of Lin et al. 2023.
     """
     alphas = 1 - betas
     alpha_bar = alphas.cumprod(0)
@@ -99,6 +115,7 @@ def schedule_constants(
     variance = betas * (1 - previous) / (1 - alpha_bar)  # beta tilde, Eq. 7
     snr = alpha_bar / (1 - alpha_bar)
     clipped = snr if max_snr is None else snr.clamp(max=max_snr)
+    weight = clipped / {"pred_noise": snr, "pred_x0": 1, "pred_v": snr + 1}[objective]
     return {
         "betas": betas,
         "alphas_cumprod": alpha_bar,
@@ -112,7 +129,7 @@ def schedule_constants(
         "posterior_log_variance_clipped": variance.clamp_min(1e-20).log(),  # 0 at t = 0
         "posterior_mean_coef1": betas * previous.sqrt() / (1 - alpha_bar),
         "posterior_mean_coef2": (1 - previous) * alphas.sqrt() / (1 - alpha_bar),
-        "loss_weight": clipped / {"pred_noise": snr, "pred_x0": 1, "pred_v": snr + 1}[objective],
+        "loss_weight": weight.masked_fill(snr == 0, 1),
     }
 
 

@@ -470,6 +470,12 @@ def test_non_square_images_train_and_sample():
         ({"auto_normalize": "yes"}, ["yes", "auto_normalize"]),
         ({"immiscible": None}, ["None", "immiscible"]),
         ({"clip_x_start": 2}, ["2", "clip_x_start"]),
+        ({"variance_type": "small"}, ["small", "fixed_small", "fixed_large"]),
+        ({"variance_type": "learned_range"}, ["learned_range", "learned_variance=True"]),
+        ({"vlb_weight": -1}, ["-1", "vlb_weight"]),
+        ({"zero_terminal_snr": 1}, ["1", "zero_terminal_snr"]),
+        ({"zero_terminal_snr": True, "objective": "pred_noise"}, ["pred_noise", "pred_v"]),
+        ({"zero_terminal_snr": True, "timesteps": 1}, ["timesteps", "2"]),
     ],
 )
 def test_a_constructor_argument_that_cannot_be_is_refused_in_a_sentence(arguments, fragments):
@@ -482,8 +488,7 @@ def test_a_constructor_argument_that_cannot_be_is_refused_in_a_sentence(argument
 @pytest.mark.parametrize(
     ("unet", "fragments"),
     [
-        ({"out_dim": 2}, ["2", "1"]),
-        ({"learned_variance": True}, ["2", "1", "learned_variance"]),
+        ({"out_dim": 3}, ["3", "1", "learned_variance"]),
         ({"random_fourier_features": True}, ["random_fourier_features"]),
         ({"learned_sinusoidal_cond": True}, ["learned_sinusoidal_cond"]),
     ],

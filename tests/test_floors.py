@@ -9,13 +9,16 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ddpm_hub"
 FLOORS = [
     {"version", "errors", "config", "assignment"},
-    {"schedules", "images", "runtime", "config_file", "files", "randomness", "distributed"},
+    {"schedules", "spacings", "gaussians", "images", "runtime", "config_file", "files"}
+    | {"randomness", "distributed"},
     {"hub_model"},
     {"nets", "data"},
     {"inputs"},
     {"diffusion"},
-    {"samplers", "likelihood"},
-    {"editing", "checkpoint"},
+    {"loss", "likelihood", "samplers"},
+    {"streams"},
+    {"sampling", "checkpoint"},
+    {"editing"},
     {"model"},
     {"interop", "hub"},
     {"training", "evaluate"},
