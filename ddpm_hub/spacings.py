@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+LAMBDA_MIN = -5.1
+
 
 def linspace(alpha_bar: Tensor, steps: int) -> list[int]:
     """From T - 1 evenly to -1: [999, 960, 922, ..., -1] at 26 of 1000.
@@ -38,23 +40,25 @@ def leading(alpha_bar: Tensor, steps: int) -> list[int]:
 
 
 def logsnr(alpha_bar: Tensor, steps: int) -> list[int]:
-    """Lu et al. 2022 (DPM-Solver), section 3.4: evenly in lambda = log(alpha / sigma), to t = 0."""
+    """Lu et al. 2022 (DPM-Solver), section 3.4: evenly in lambda = log(alpha / sigma), to t = 0.
+
+    Where lambda is below -5.1, the end of the linear schedule, there is nothing to see, and other
+    schedules spend much of their lambda there: they begin at T - 1, but are even from -5.1 on.
+    """
     T = len(alpha_bar)
     if steps == 1:
         return [T - 1, -1]
-    falling = 0.5 * (alpha_bar / (1 - alpha_bar)).log()  # lambda, at t = 0 .. T-1
-    if falling[-1].isinf():  # zero terminal SNR: one step beyond the last finite level
-        falling[-1] = falling[-2] - 1
+    falling = 0.5 * (alpha_bar / (1 - alpha_bar)).log().clamp(min=2 * LAMBDA_MIN)
     wanted = torch.linspace(falling[-1].item(), falling[0].item(), steps, dtype=falling.dtype)
     # where lambda changes slowly, neighbours round to one timestep: each gives way to the next,
     # as far as there are timesteps left for those to come
     right = torch.searchsorted(-falling, -wanted).clamp(1, T - 1)
     low, high = falling[right - 1], falling[right]
     nearest = (right - (wanted - high) / (low - high)).round().int().tolist()
-    ts = [T]
-    for left, t in zip(reversed(range(steps)), nearest, strict=True):
+    ts = [T - 1]
+    for left, t in zip(reversed(range(steps - 1)), nearest[1:], strict=True):
         ts.append(max(min(t, ts[-1] - 1), left))
-    return [*ts[1:], -1]
+    return [*ts, -1]
 
 
 SPACINGS: dict[str, Callable[[Tensor, int], list[int]]] = {

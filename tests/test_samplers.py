@@ -4,7 +4,9 @@ With an oracle network a sampler's correctness is an equality (see support.py).
 Over 300 lines, since a test file mirrors its module and most of these are tables of cases.
 """
 
+import ast
 import gc
+import inspect
 import pickle
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from support import (
 
 from ddpm_hub import SAMPLERS, GaussianDiffusion, Step, Unet
 from ddpm_hub.errors import ConfigError, DDPMHubError
+from ddpm_hub.samplers import Update
 
 ONE = images_like(1, 1, 8, 8, seed=2)
 FIVE = images_like(5, 1, 8, 8, seed=3)
@@ -173,6 +176,100 @@ def test_the_network_is_asked_at_the_level_of_the_state_it_is_given(sampler):
         a = diffusion.alphas_cumprod[t]
         residual = (state - a.sqrt() * ONE) / (1 - a).sqrt()
         assert 0.7 < residual.std() < 1.3
+
+
+# -- one function and one row -------------------------------------------------------------------
+
+
+def test_a_new_sampler_is_one_function_and_one_row(monkeypatch):
+    """A toy that believes each x0 at once: streams, pauses and sentences know it without a word."""
+
+    def toy(process, predict, x, ts, rng, eta=None, last=None):
+        for t in ts[:-1]:
+            x0, eps, _ = predict(x, t, None)
+            x = x0
+            yield Update(t, x, x0, eps)
+
+    monkeypatch.setitem(SAMPLERS, "toy", toy)
+    diffusion = oracle_diffusion(ONE)
+    stream = diffusion.sample_stream(noise=NOISE, sampler="toy", steps=4, spacing="logsnr", seed=0)
+    next(stream)
+    rest = list(diffusion.resume_stream(stream.state()))
+    assert [step.index for step in rest] == [1, 2, 3]
+    close(rest[-1].x, ONE.expand_as(NOISE), 1e-6)
+    with pytest.raises(ConfigError, match="toy"):
+        diffusion.sample_stream(1, sampler="nonsense")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_sampler_is_longer_than_thirty_lines(sampler):
+    source = inspect.getsource(SAMPLERS[sampler])
+    body = ast.parse(source).body[0].body
+    lines = source.splitlines()[body[1].lineno - 1 :]  # behind signature and docstring
+    assert len(lines) <= 30 and len(source.splitlines()) <= 34
+
+
+# -- options of a run -----------------------------------------------------------------------------
+
+
+def test_ddpm_draws_the_variance_it_is_asked_for():
+    """One step from the same state: beta tilde, beta, or between them by the learned share."""
+    spread = {}
+    for kind in ("fixed_small", "fixed_large"):
+        diffusion = oracle_diffusion(images_like(1, 1, 64, 64))
+        x = noise_like(1, 1, 64, 64)
+        step = next(diffusion.sample_stream(noise=x, t_start=20, sampler="ddpm", seed=0,
+                                            variance_type=kind))  # fmt: skip
+        mean = diffusion.q_posterior(step.x0, x, torch.tensor([20]))[0]
+        spread[kind] = (step.x - mean).var().item()
+    assert spread["fixed_small"] == pytest.approx(diffusion.posterior_variance[20].item(), rel=0.1)
+    assert spread["fixed_large"] == pytest.approx(diffusion.betas[20].item(), rel=0.1)
+    assert spread["fixed_small"] < 0.97 * spread["fixed_large"]
+
+
+def test_clipping_and_thresholding_are_choices_of_a_run():
+    """An oracle of an image beyond [-1, 1]: left, cut off, or scaled down with its contrasts."""
+    image = 3 * images_like(1, 1, 8, 8)
+    diffusion = oracle_diffusion(image)
+    run = {"noise": NOISE, "sampler": "ddim", "steps": 5, "seed": 0}
+    close(last_x(diffusion.sample_stream(**run, clip_x_start=False)), image.expand_as(NOISE), 1e-6)
+    cut = last_x(diffusion.sample_stream(**run))
+    assert cut.abs().max() == 1
+    scaled = last_x(diffusion.sample_stream(**run, dynamic_threshold=1.0))
+    close(scaled, (image / image.abs().max()).expand_as(NOISE), 1e-6)
+    assert (cut.abs() == 1).sum() > 10 * (scaled.abs() == 1).sum()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("spacing", ["trailing", "logsnr"])
+def test_every_sampler_bears_a_chain_that_ends_in_noise_alone(sampler, spacing):
+    """alpha_bar is 0 at T - 1: lambda is infinite there, and no step may divide by it."""
+    for objective in ("pred_x0", "pred_v"):
+        diffusion = oracle_diffusion(
+            FIVE, objective=objective, zero_terminal_snr=True, beta_schedule="linear"
+        )
+        assert diffusion.alpha_bar(49) == 0
+        got = last_x(
+            diffusion.sample_stream(noise=NOISE, sampler=sampler, steps=40, spacing=spacing, seed=0)
+        )
+        nearest = (got[:, None] - FIVE).abs().amax((2, 3, 4)).min(1).values
+        assert (nearest < 0.05).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_takes_its_own_share_of_noise_unless_told_otherwise(sampler):
+    diffusion = random_diffusion()
+    default = {"ddim": 0.0, "dpmpp_2m_sde": 1.0}.get(sampler)
+    assert diffusion.sample_stream(1, sampler=sampler, seed=0).state().eta == default
+
+
+def test_dpmpp_2m_sde_without_noise_is_dpmpp_2m():
+    diffusion = random_diffusion()
+    run = {"steps": 7, "seed": 0}
+    want = last_x(diffusion.sample_stream(2, sampler="dpmpp_2m", **run))
+    assert torch.equal(
+        last_x(diffusion.sample_stream(2, sampler="dpmpp_2m_sde", eta=0, **run)), want
+    )
 
 
 # -- the stream -------------------------------------------------------------------------------
@@ -542,6 +639,12 @@ def test_the_course_program_runs_and_prints_no_warning():
 
 
 BAD = [
+    ({"clip_x_start": 1}, ["clip_x_start", "1"]),
+    ({"dynamic_threshold": 0.4}, ["dynamic_threshold", "0.4", "0.5"]),
+    ({"dynamic_threshold": "a"}, ["dynamic_threshold", "a"]),
+    ({"variance_type": "huge"}, ["variance_type", "huge", "fixed_small"]),
+    ({"variance_type": "learned_range"}, ["learned_range", "learned_variance=True"]),
+    ({"spacing": "wide"}, ["wide", "trailing", "logsnr"]),
     ({"sampler": "plms"}, ["plms", *SAMPLERS]),
     ({"sampler": 3}, ["3", *SAMPLERS]),
     ({"spacing": "zigzag"}, ["zigzag", "linspace"]),
