@@ -31,6 +31,9 @@ class TrainConfig:
     ema_update_every: int = option(10, "optimiser steps between updates of the averaged model")
     max_grad_norm: float = option(1.0, "longer gradients are scaled down to this norm")
     augment_horizontal_flip: bool = option(True, "mirror half of the images, at random")
+    time_sampling: str = option(
+        "uniform", "of t: uniform, or importance, by the loss there (for a learned variance)"
+    )
     mixed_precision: str = option(
         "auto", "no, bf16, fp16, or auto: bf16 where the hardware has it, fp16 on older GPUs"
     )

@@ -51,6 +51,7 @@ def check_train_config(config: TrainConfig) -> None:
     for beta in betas:
         check_float("adam_betas", beta, 0, 0.999999)
     check_choice("lr_schedule", config.lr_schedule, ("constant", "cosine"))
+    check_choice("time_sampling", config.time_sampling, ("uniform", "importance"))
     check_choice("mixed_precision", config.mixed_precision, runtime.PRECISIONS)
     if config.push_to_hub is not None:
         check_push(config)

@@ -8,7 +8,6 @@ when is `keeping.py`'s.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,12 +28,12 @@ from ddpm_hub.errors import DDPMHubError
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.randomness import SeededGlobals, generator
 from ddpm_hub.training.checks import check_data, check_labels, check_team, check_train_config
+from ddpm_hub.training.clock import Clock
 from ddpm_hub.training.interrupts import undivided
 from ddpm_hub.training.keeping import Keeper
 from ddpm_hub.training.state import BINS, State
 
 MAX_BAD_STEPS = 10  # non-finite losses in a row after which training is over
-SMOOTHING = 0.95  # of the speed shown, per step
 
 
 class Event(NamedTuple):
@@ -166,29 +165,43 @@ class Training:
         rng = generator(device, "noise", config.seed, state.step)
         state.optimizer.zero_grad()  # also of a step that was interrupted half-way
         tally = torch.zeros(2 * BINS + 2, device=device)
+        chances = state.importance.probabilities() if state.importance else None
+        seen: list[Tensor] = []
         for call in range(config.gradient_accumulate_every):
             images, labels = self.feed.take(state.images_seen + call * batch, batch)
-            times, noise = self._draw(rng, images)
+            times, noise = self._draw(rng, images, chances)
             extra = {"classes": labels} if self.classes else {}
             last = call == config.gradient_accumulate_every - 1
             with nullcontext() if last else distributed.unsynced(net):
                 with runtime.autocast(device, config.mixed_precision):
                     losses = net(images, times=times, noise=noise, loss_reduction="none", **extra)
+                found = losses.detach()
+                if chances is not None:  # the mean is as it was: rarer times count for more
+                    weights = 1 / (len(chances) * chances)
+                    losses = losses * weights.to(losses)[times]
+                    seen.append(torch.stack((times.to(found.dtype), found), dim=1))
                 loss = losses.mean() / config.gradient_accumulate_every
                 state.scaler.scale(loss).backward()
             tally[0] += loss.detach()
-            tally[2:] += by_time(losses.detach(), times, state.diffusion.num_timesteps)
+            tally[2:] += by_time(found, times, state.diffusion.num_timesteps)
         tally[1] = float(expired)
         total, late, *bins = team.sum(tally).tolist()
         means = [s / n if n else math.nan for s, n in zip(bins[:BINS], bins[BINS:], strict=True)]
-        return Result(total / team.size, means, late > 0)
+        pairs = team.gather(torch.cat(seen)).cpu() if seen else None
+        return Result(total / team.size, means, late > 0, pairs)
 
-    def _draw(self, rng: torch.Generator, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(
+        self, rng: torch.Generator, images: Tensor, chances: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """t and eps of the whole batch, and of them this process's share: (B,), (B, C, H, W)."""
         team, count = self.team, self.config.train_batch_size
         shape = (count, *images.shape[1:])
         T = self.state.diffusion.num_timesteps
-        times = torch.randint(0, T, (count,), generator=rng, device=images.device)
+        if chances is None:
+            times = torch.randint(0, T, (count,), generator=rng, device=images.device)
+        else:
+            chances = chances.to(images.device, torch.float32)
+            times = chances.multinomial(count, replacement=True, generator=rng)
         noise = torch.randn(shape, generator=rng, device=images.device)
         share = slice(team.rank * len(images), (team.rank + 1) * len(images))
         return times[share], noise[share]
@@ -212,6 +225,8 @@ class Training:
         state.bad = 0 if good or searching else state.bad + 1
         state.skipped += not good
         state.record(result.loss, result.bins)
+        if state.importance:
+            state.importance.record(result.seen[:, 0].long(), result.seen[:, 1])
         if good and state.step % config.ema_update_every == 0:
             state.ema.update_parameters(state.diffusion)
         return norm
@@ -219,11 +234,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Result:
-    """What one step's batches gave, over all processes: loss, loss by t, and whether to stop."""
+    """What one step's batches gave, over all processes.
+
+    Loss, loss by t, whether to stop, and with importance sampling each (t, loss), (N, 2).
+    """
 
     loss: float
     bins: list[float]
     expired: bool
+    seen: Tensor | None = None
 
 
 def by_time(losses: Tensor, times: Tensor, timesteps: int) -> Tensor:
@@ -241,47 +260,3 @@ def learning_rate(config: TrainConfig, step: int) -> float:
         return config.train_lr
     done = (step - warmup) / max(config.train_num_steps - warmup, 1)
     return config.train_lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
-class Clock:
-    """Images per second, smoothed, seconds to the end, and whether `max_minutes` are over.
-
-    The consumer's time between two steps is not counted; that of samples and saves only in the
-    seconds to the end.
-    """
-
-    def __init__(self, config: TrainConfig):
-        self.config, self.over = config, False
-        self.began = time.perf_counter()
-        self.seconds, self.beside, self.steps, self.last = 0.0, 0.0, 0, 0.0
-
-    def start(self) -> None:
-        """A step begins."""
-        self.last = time.perf_counter()
-
-    def tick(self) -> float:
-        """The step is done; what it took."""
-        now = time.perf_counter()
-        took, self.last = now - self.last, now
-        self.steps += 1
-        keep = min(SMOOTHING, 1 - 1 / self.steps)
-        self.seconds = keep * self.seconds + (1 - keep) * took
-        return took
-
-    def stop(self) -> None:
-        """Whatever came after the step is done, too."""
-        self.beside += time.perf_counter() - self.last
-
-    def expired(self) -> bool:
-        """Whether this process has trained for `max_minutes`."""
-        limit = self.config.max_minutes
-        return limit is not None and time.perf_counter() - self.began >= 60 * limit
-
-    def rates(self, step: int) -> tuple[float, float]:
-        """(images_per_second, eta_seconds) after optimiser step `step`."""
-        images = self.config.train_batch_size * self.config.gradient_accumulate_every
-        left = self.config.train_num_steps - step
-        eta = left * (self.seconds + self.beside / self.steps)
-        if self.config.max_minutes is not None:
-            eta = min(eta, max(0.0, 60 * self.config.max_minutes - (self.last - self.began)))
-        return images / self.seconds, eta

@@ -20,6 +20,7 @@ from ddpm_hub.config import TrainConfig
 from ddpm_hub.errors import CheckpointError, shown
 from ddpm_hub.hub_model import clean_state
 from ddpm_hub.model import GaussianDiffusion
+from ddpm_hub.training.times import Importance
 from ddpm_hub.version import __version__
 
 BINS = 10  # of t, in which the loss is told apart
@@ -50,6 +51,8 @@ class State:
         self.losses: list[float] = []
         self.smoothed = math.nan
         self.loss_by_t = [math.nan] * BINS
+        wanted = config.time_sampling == "importance"
+        self.importance = Importance(diffusion.num_timesteps) if wanted else None
 
     def record(self, loss: float, bins: list[float]) -> None:
         """Take down a step's loss, and its mean in each tenth of t (NaN: no image was there)."""
@@ -74,6 +77,8 @@ class State:
             for name, parameter in self._parameters()
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
+        if self.importance:
+            found["loss_history"] = self.importance.history
         found = {name: value.to("cpu", copy=True).contiguous() for name, value in found.items()}
         return found | {
             checkpoint.LOSSES: torch.tensor(self.losses, dtype=torch.float64),
@@ -105,6 +110,9 @@ class State:
             self.losses = tensors[checkpoint.LOSSES].tolist()
             self.smoothed, *self.loss_by_t = tensors["loss_by_t"].tolist()
             self.ema.n_averaged.copy_(tensors["ema_updates"])
+            # a run that began with uniform times has none: its history begins now
+            if self.importance and "loss_history" in tensors:
+                self.importance.history.copy_(tensors["loss_history"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"the checkpoint is incomplete or of another version ({shown(str(error))}): resume "
