@@ -52,6 +52,7 @@ $(VENV)/.app: $(VENV)/.torch pyproject.toml requirements.txt
 $(VENV)/.test: $(VENV)/.app
 	$(PIP) -e '.[test]'
 	$(PIP) --no-deps $(PEERS)
+	$(PIP) --no-deps --upgrade --target build/eval torch-fidelity==0.4.0 torchvision==0.28.0
 	@touch $@
 
 # what the reference's Trainer imports: without their dependencies, and out of the tests' way

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm_hub.errors import check_choice
 from ddpm_hub.randomness import noise_like
 
 if TYPE_CHECKING:
@@ -223,6 +224,7 @@ LOOKS_TWICE = frozenset({"heun"})  # at each level it steps to: half as many lev
 
 def default_eta(sampler: str) -> float | None:
     """The share of noise that the sampler takes by itself; None if it has no such choice."""
+    check_choice("sampler", sampler, SAMPLERS)
     return inspect.signature(SAMPLERS[sampler]).parameters["eta"].default
 
 

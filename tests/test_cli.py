@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_hub import PRESETS, GaussianDiffusion, checkpoint
+from ddpm_hub import PRESETS, SAMPLERS, GaussianDiffusion, checkpoint
 from ddpm_hub.cli.train import resume_command
-from ddpm_hub.images import read_metadata
+from ddpm_hub.images import grid, read_metadata
+from ddpm_hub.spacings import SPACINGS
 
 QUICK = ("--batch-size", "4", "--sample-steps", "2", "--num-samples", "4", "--seed", "5")
 
@@ -25,10 +27,21 @@ def run(*arguments):
 
 def test_sample_writes_a_grid_that_remembers_its_run(tmp_path):
     out = tmp_path / "grid.png"
-    result = run("sample", "bundled", "--n", "4", "--steps", "2", "--seed", "3", "--out", str(out))
+    how = ("--sampler", "dpmpp_2m_sde", "--spacing", "trailing", "--eta", "0.5", "--seed", "3")
+    result = run("sample", "bundled", "--n", "4", "--steps", "2", *how, "--out", str(out))
     assert result.returncode == 0, result.stderr
     assert Image.open(out).size == (56, 56)
-    assert read_metadata(out.read_bytes())["seed"] == 3
+    wanted = {"sampler": "dpmpp_2m_sde", "spacing": "trailing", "eta": 0.5, "seed": 3, "steps": 2}
+    found = read_metadata(out.read_bytes())
+    assert {key: found[key] for key in wanted} == wanted
+    drawn = GaussianDiffusion.from_pretrained("bundled").sample(4, progress=False, **wanted)
+    difference = np.asarray(Image.open(out), int) - np.asarray(grid(drawn), int)
+    assert np.abs(difference).max() <= 1  # sums in another order with another number of threads
+
+
+def test_help_of_sample_names_every_sampler_and_spacing():
+    words = " ".join(run("sample", "--help").stdout.replace("│", " ").split())
+    assert all(name in words for name in (*SAMPLERS, *SPACINGS))
 
 
 def test_info_describes_the_bundled_model():
@@ -54,7 +67,7 @@ def test_a_model_that_is_not_there_is_one_sentence_and_exit_code_1():
 def test_help_names_every_command():
     result = run("--help")
     assert result.returncode == 0
-    assert all(name in result.stdout for name in ("train", "sample", "info"))
+    assert all(name in result.stdout for name in ("train", "sample", "eval", "info"))
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -34,6 +34,7 @@ ONLY_IN = {
     "diffusers": set(),
     "torchvision": set(),
     "scipy": set(),
+    "torch_fidelity": {"evaluate"},
 }
 LONGEST = 300
 SOURCES = sorted(PACKAGE.rglob("*.py"))

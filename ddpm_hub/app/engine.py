@@ -163,6 +163,9 @@ def _open_stream(diffusion, request: limits.Request):
         steps=request.steps,
         eta=request.eta,
         seed=request.seed,
+        spacing=request.spacing,
+        variance_type=request.variance,
+        **limits.BOUNDS.get(request.bounds, {}),
     )
 
 

@@ -69,13 +69,29 @@ class Request(NamedTuple):
     eta: float | None
     batch: int
     seed: int
+    spacing: str | None = None
+    bounds: str | None = None  # a row of BOUNDS: what happens to an x0 outside [-1, 1]
+    variance: str | None = None
 
 
-def request(model, sampler, steps, eta, batch, seed) -> Request:
+# options of `sample_stream` by the names that a visitor chooses from
+BOUNDS: dict[str, dict[str, Any]] = {
+    "clip": {"clip_x_start": True},
+    "dynamic": {"dynamic_threshold": 0.995},  # the quantile of Imagen
+    "none": {"clip_x_start": False},
+}
+
+
+def request(  # noqa: PLR0913  what a visitor may choose
+    model, sampler, steps, eta, batch, seed, spacing=None, bounds=None, variance=None
+) -> Request:
     """Check what an endpoint was sent. None means: the model's own default, or a new seed.
 
-    Sampler names, and steps against the model's T, are the library's to check.
+    Names of samplers, spacings and variances, and steps against the model's T, are the library's
+    to check.
     """
+    if bounds is not None:
+        check_choice("bounds", bounds, BOUNDS)
     return Request(
         model=model_name(model),
         sampler=None if sampler is None else str(sampler),
@@ -83,6 +99,9 @@ def request(model, sampler, steps, eta, batch, seed) -> Request:
         eta=None if eta is None else float(check_float("eta", eta, 0, 1)),
         batch=whole("batch", batch, 1, MAX_BATCH),
         seed=new_seed() if seed is None else whole("seed", seed, 0, MAX_SEED),
+        spacing=None if spacing is None else str(spacing),
+        bounds=bounds,
+        variance=None if variance is None else str(variance),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Optional
 import typer
 from tqdm import tqdm
 
+from ddpm_hub.cli.evaluate import evaluate
 from ddpm_hub.cli.train import train
 from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
 from ddpm_hub.version import __version__
@@ -26,15 +27,29 @@ Model = Annotated[str, typer.Argument(help="a folder, a repo id of the Hub, or '
 
 
 app.command()(train)
+app.command("eval")(evaluate)
 
 
 @app.command()
-def sample(
+def sample(  # noqa: PLR0913  each is an option of the command
     model: Model,
     out: Annotated[Path, typer.Option(help="PNG to write")] = Path("samples.png"),
     n: Annotated[int, typer.Option(help="images in the grid")] = 16,
-    sampler: Annotated[Optional[str], typer.Option(help="ddpm or ddim")] = None,  # noqa: UP045
+    sampler: Annotated[
+        Optional[str],  # noqa: UP045  typer on Python 3.10
+        typer.Option(
+            help="ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or unipc",
+            show_default="ddim, or ddpm for all T steps",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="network calls")] = 25,
+    eta: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="share of ancestral noise, 0 to 1", show_default="the sampler's"),
+    ] = None,
+    spacing: Annotated[
+        str, typer.Option(help="timesteps visited: linspace, trailing, leading or logsnr")
+    ] = "linspace",
     seed: Annotated[int, typer.Option(help="same seed, same pictures")] = 0,
     gif: Annotated[
         Optional[Path],  # noqa: UP045
@@ -49,11 +64,15 @@ def sample(
 
     kind = check_choice("film", gif.suffix[1:], ("webp", "gif")) if gif else None
     diffusion = GaussianDiffusion.from_pretrained(model, map_location=pick_device())
-    stream = diffusion.sample_stream(n, sampler=sampler, steps=steps, seed=seed)
+    stream = diffusion.sample_stream(
+        n, sampler=sampler, steps=steps, eta=eta, spacing=spacing, seed=seed
+    )
     frames = []
     for step in tqdm(stream, total=len(stream), unit="step"):
         frames += [images.grid(diffusion.unnormalize(step.x0).cpu())] if gif else []
-    run = {"model": model, "sampler": stream.state().sampler, "steps": steps, "seed": seed}
+    state = stream.state()
+    run = {"model": model, "sampler": state.sampler, "steps": steps, "seed": seed}
+    run |= {"eta": state.eta, "spacing": spacing}
     out.write_bytes(images.save_png(images.grid(diffusion.unnormalize(step.x).cpu()), run))
     print(f"{out}: {n} images")
     if gif:

@@ -126,6 +126,16 @@ def pixels(data_uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data_uri.split(",")[1]))))
 
 
+def assert_drawn_by_sample(png: bytes, **options) -> None:
+    """The picture of four images is what the library draws with these options."""
+    diffusion = ddpm_hub.GaussianDiffusion.from_pretrained("bundled")
+    drawn = diffusion.sample(4, progress=False, **options)
+    native = images.open_image(png).resize((2 * 28, 2 * 28), Image.Resampling.NEAREST)
+    difference = np.asarray(native, int) - np.asarray(images.grid(drawn), int)
+    # the server may run with another number of threads: sums in another order, so one grey more
+    assert np.abs(difference).max() <= 1
+
+
 # ---- landing ------------------------------------------------------------------------------------
 def test_a_visitor_sees_a_labelled_example_move_within_a_second_of_landing(sample):
     drawn = sample().page.locator(".tl-status").filter(has_text="drawn by the bundled model")
@@ -171,17 +181,11 @@ def test_a_run_of_25_steps_shows_at_least_ten_frames_and_keeps_all(finished):
 
 
 def test_the_picture_at_the_end_is_the_one_that_sample_draws(finished):
-    diffusion = ddpm_hub.GaussianDiffusion.from_pretrained("bundled")
-    drawn = diffusion.sample(4, sampler="ddim", steps=25, eta=0.0, seed=11, progress=False)
     png = finished.download("png")
     metadata = images.read_metadata(png)
     wanted = {"model": "bundled", "sampler": "ddim", "steps": 25, "eta": 0, "seed": 11, "batch": 4}
     assert {key: metadata[key] for key in wanted} == wanted
-    shown = images.open_image(png)
-    native = shown.resize((2 * 28, 2 * 28), Image.Resampling.NEAREST)
-    difference = np.asarray(native, int) - np.asarray(images.grid(drawn), int)
-    # the server may run with another number of threads: sums in another order, so one grey more
-    assert np.abs(difference).max() <= 1
+    assert_drawn_by_sample(png, sampler="ddim", steps=25, eta=0.0, seed=11)
 
 
 def test_the_status_line_tells_seed_sampler_and_speed_at_the_end(finished):
@@ -264,13 +268,33 @@ def test_a_refused_run_is_one_sentence_and_run_stays_ready(sample):
     assert tab.page.locator("#run").is_enabled()
 
 
-def test_eta_is_offered_for_ddim_only(sample):
+def test_eta_and_variance_are_offered_for_the_samplers_that_have_them(sample):
     tab = sample()
-    assert tab.page.locator("#eta").is_visible()
+    tab.page.get_by_role("button", name="More").click()
+    eta, variance = tab.page.locator("#eta"), tab.page.locator("#variance")
+    assert eta.is_visible() and not variance.is_visible()
     tab.choose("sampler", "ddpm")
-    tab.page.locator("#eta").wait_for(state="hidden")
-    tab.choose("sampler", "ddim")
-    tab.page.locator("#eta").wait_for(state="visible")
+    eta.wait_for(state="hidden")
+    variance.wait_for(state="visible")
+    tab.choose("sampler", "dpmpp_2m_sde")
+    eta.wait_for(state="visible")
+    assert eta.locator("input[type=number]").input_value() == "1"  # the sampler's own
+    tab.choose("sampler", "unipc")
+    eta.wait_for(state="hidden")
+    variance.wait_for(state="hidden")
+
+
+def test_the_picture_of_any_sampler_and_option_is_the_librarys(sample):
+    tab = sample()
+    tab.page.get_by_role("button", name="More").click()
+    for name, choice in (("sampler", "heun"), ("spacing", "logsnr"), ("bounds", "dynamic")):
+        tab.choose(name, choice)
+    tab.choose("steps", 5)
+    tab.seed(11)
+    tab.run()
+    tab.wait_for_state("done")
+    options = {"sampler": "heun", "spacing": "logsnr", "dynamic_threshold": 0.995}
+    assert_drawn_by_sample(tab.download("png"), steps=5, seed=11, **options)
 
 
 # ---- looking at it afterwards -------------------------------------------------------------------
@@ -383,6 +407,9 @@ def test_sample_invents_a_seed_and_says_which(client):
         ({"steps": 100_000}, "steps"),
         ({"steps": 2.5}, "steps 2.5"),
         ({"eta": 1.5}, r"eta 1.5 is outside \[0, 1\]: use"),
+        ({"spacing": "wide"}, "unknown spacing 'wide': choose one of linspace"),
+        ({"bounds": ["clip"]}, "unknown bounds"),
+        ({"variance": "learned_range"}, "learned_variance=True"),
         ({"batch": 17}, r"batch 17 is not a whole number in 1 \.\. 16: use"),
         ({"batch": 1e308}, "batch"),
         ({"seed": -5}, "seed -5"),

@@ -17,8 +17,14 @@ from ddpm_hub import SAMPLERS
 from ddpm_hub.app import engine, limits, runs
 from ddpm_hub.app.widgets.timeline import timeline
 from ddpm_hub.errors import DDPMHubError
+from ddpm_hub.samplers import default_eta
+from ddpm_hub.spacings import SPACINGS
 
 MODEL_PARTS = ("model", "chip", "steps", "back")
+SETTINGS = (
+    *("model", "sampler", "steps", "eta", "batch", "seed", "fresh"),
+    *("spacing", "bounds", "variance"),
+)
 GPU = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one lane for everything heavy
 
 
@@ -65,19 +71,53 @@ def _form() -> dict:
     with gr.Row(elem_classes="ddpm-buttons"):
         form["run"] = gr.Button("Run", variant="primary", elem_id="run", min_width=90)
         form["stop"] = gr.Button("Stop", interactive=False, elem_id="stop", min_width=90)
+    with gr.Accordion("More", open=False, elem_id="sample-more"):
+        form |= _more()
     return form
+
+
+def _more() -> dict:
+    """What most visitors leave as it is."""
+    segments = {"elem_classes": "ddpm-segments"}
+    return {
+        "spacing": gr.Radio(
+            list(SPACINGS),
+            value="linspace",
+            label="Spacing",
+            info="which timesteps are visited",
+            elem_id="spacing",
+            **segments,
+        ),
+        "bounds": gr.Radio(
+            list(limits.BOUNDS),
+            value="clip",
+            label="Predicted x0",
+            info="held in [-1, 1] by a clamp, by its own scale, or not at all",
+            elem_id="bounds",
+            **segments,
+        ),
+        "variance": gr.Radio(
+            ["fixed_small", "fixed_large"],
+            value="fixed_small",
+            label="Variance of a step",
+            info="ddpm only: beta tilde or beta, the least and the most noise",
+            visible=False,
+            elem_id="variance",
+            **segments,
+        ),
+    }
 
 
 def _wire(demo: gr.Blocks, form: dict, panes: gr.HTML) -> None:
     buttons = [form["run"], form["stop"]]
-    settings = [form[n] for n in ("model", "sampler", "steps", "eta", "batch", "seed", "fresh")]
+    settings = [form[name] for name in SETTINGS]
     ticket = gr.State("")  # the id of this visitor's run
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     light = quiet | {"queue": False}
     parts = [form[name] for name in MODEL_PARTS]
     demo.load(use_model, None, parts, **light)
     form["back"].click(use_model, None, parts, **light)
-    form["sampler"].change(_eta_for, form["sampler"], form["eta"], **light)
+    form["sampler"].change(_choices_of, form["sampler"], [form["eta"], form["variance"]], **light)
 
     # In the queue, unlike what is light: only there a refusal reaches the visitor as a sentence.
     asked = form["run"].click(
@@ -89,15 +129,25 @@ def _wire(demo: gr.Blocks, form: dict, panes: gr.HTML) -> None:
 
 
 # ---- handlers -----------------------------------------------------------------------------------
-def _eta_for(sampler: str):
-    return gr.update(visible=sampler == "ddim")
+def _choices_of(sampler: str):
+    """The eta and the variance that a sampler offers: shown, if it does."""
+    eta = default_eta(sampler)
+    return (
+        gr.update(visible=eta is not None, value=eta or 0.0),
+        gr.update(visible=sampler == "ddpm"),
+    )
 
 
-def _prepare(model, sampler, steps, eta, batch, seed, fresh):
+def _prepare(  # noqa: PLR0913  the form's fields
+    model, sampler, steps, eta, batch, seed, fresh, spacing, bounds, variance
+):
     seed = limits.new_seed() if fresh or seed is None else seed
-    eta = eta if sampler == "ddim" else None
     with sentences():
-        run = runs.Run(limits.request(model, sampler, steps, eta, batch, seed))
+        eta = eta if default_eta(sampler) is not None else None
+        variance = variance if sampler == "ddpm" else None
+        run = runs.Run(
+            limits.request(model, sampler, steps, eta, batch, seed, spacing, bounds, variance)
+        )
     run.message = "Waiting for the machine"
     message = runs.STORE.add(run).message_with([])
     run.message = None
@@ -179,31 +229,37 @@ def chip(card: dict, name: str) -> str:
 
 
 # ---- endpoints ----------------------------------------------------------------------------------
-def api_sample(
+def api_sample(  # noqa: PLR0913  the endpoint's arguments
     model: str = "bundled",
     sampler: str = "ddim",
     steps: int = 50,
-    eta: float = 0.0,
+    eta: float | None = None,
     batch: int = 1,
     seed: int | None = None,
+    spacing: str | None = None,
+    bounds: str | None = None,
+    variance: str | None = None,
 ) -> Iterator[dict]:
     """Draw images from noise, one message for each step.
 
     Args:
         model: "bundled", a Hub repository, owner/name, or "job:KEY" of a training.
-        sampler: "ddpm" or "ddim".
+        sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or unipc.
         steps: network calls, 1 to the model's T.
-        eta: noise of ddim, 0 (none) to 1; ddpm takes no notice of it.
+        eta: noise of ddim and dpmpp_2m_sde, 0 (none) to 1; none: the sampler's own.
         batch: images drawn at once, 1 to 16.
         seed: the same seed draws the same images; none: a new one.
+        spacing: which timesteps are visited: linspace, trailing, leading or logsnr.
+        bounds: what happens to a predicted x0 outside [-1, 1]: clip, dynamic or none.
+        variance: of a step of ddpm: fixed_small or fixed_large.
 
     Returns:
         {index, total, t, done, seed, steps_per_second, x0, x}; x0 (predicted clean images) and x
         (state after the step) are data URIs of the batch as a grid. The last also has png.
     """
-    eta = eta if sampler != "ddpm" else None
     with sentences():
-        for frame in engine.sample(limits.request(model, sampler, steps, eta, batch, seed)):
+        request = limits.request(model, sampler, steps, eta, batch, seed, spacing, bounds, variance)
+        for frame in engine.sample(request):
             yield {key: value for key, value in frame.items() if key != "change"}
 
 
