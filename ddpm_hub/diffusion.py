@@ -274,11 +274,13 @@ class GaussianProcess(nn.Module):
     def p_log_variance(self, t: Tensor, share: float | Tensor, like: Tensor) -> Tensor:
         """Nichol & Dhariwal 2021, Eq. 15: share log beta + (1 - share) log beta tilde, at t, (B,).
 
-        beta tilde is 0 at t = 0, which no likelihood bears: there both are that of t = 1, as in
-        the code of Ho et al. 2020.
+        beta tilde is 0 at t = 0, which no likelihood bears: there it is that of t = 1, and so is
+        a fixed beta, as in the code of Ho et al. 2020; a learned variance reaches up to beta.
         """
         small, large = self.posterior_variance.clone(), self.betas.clone()
-        small[0] = large[0] = small[1] if len(small) > 1 else large[0]
+        small[0] = small[1] if len(small) > 1 else large[0]
+        if not isinstance(share, Tensor):
+            large[0] = small[0]
         small, large = (_at(values.log(), t, like) for values in (small, large))
         return share * large + (1 - share) * small
 

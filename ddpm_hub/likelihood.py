@@ -171,8 +171,7 @@ class Chain:
     def of(cls, process: GaussianProcess, ts: Sequence[int] | None = None) -> Chain:
         """Eqs. 6-7 between any two timesteps: alpha = alpha_bar_t / alpha_bar_s.
 
-        beta tilde is 0 at the last step, which no likelihood bears: there both variances are the
-        beta tilde of the step before, as in the code of Ho et al. 2020.
+        beta tilde is 0 at the last step: there it is that of the step before, as in Ho's code.
         """
         pairs = list(pairwise(_checked_ts(ts, process.num_timesteps)))[::-1]
         t = torch.tensor([t for t, _ in pairs])
@@ -182,9 +181,8 @@ class Chain:
         )
         beta = 1 - a_t / a_s
         small = beta * (1 - a_s) / (1 - a_t)
-        large = beta.clone()
-        small[0] = large[0] = small[1] if len(small) > 1 else beta[0]
-        return cls(t, a_t, a_s.sqrt() * beta / (1 - a_t), small.log(), large.log())
+        small[0] = small[1] if len(small) > 1 else beta[0]
+        return cls(t, a_t, a_s.sqrt() * beta / (1 - a_t), small.log(), beta.log())
 
     def prior_bits(self, x0: Tensor) -> Tensor:
         """Eq. 5's LT = KL(q(x_{T-1} | x0) || N(0, I)), (B,) in bits/dim; x0 in [-1, 1]."""
@@ -197,6 +195,8 @@ class Chain:
         x_t has the same share in both means of Lt and none in the decoder's: only x0 is compared.
         """
         small, large = self.log_small[i].to(x0), self.log_large[i].to(x0)
+        if i == 0 and not isinstance(prediction.share, Tensor):
+            large = small  # a fixed beta is beta tilde there, too
         log_variance = small + prediction.share * (large - small)
         x0_hat = prediction.x0.to(x0)
         if i == 0:

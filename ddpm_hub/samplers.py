@@ -170,14 +170,14 @@ def heun(
 
     Here x and sigma are EDM's, the schedule's divided by alpha. A timestep that stands twice in
     `ts` is looked at twice: first to correct the step that led there, then to step on from it.
+    Not a step from beyond MAX_SIGMA: its length would magnify what the two looks differ in.
     """
     for t, s in pairwise(ts):
         x0, eps, _ = predict(x, t, last.x0 if last else None)
         a_t, a_s = process.alpha_bar(t), process.alpha_bar(s)
         if s < t:  # Euler's step, which is DDIM's
             x = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
-        elif last and last.t > t and process.alpha_bar(last.t) > 0:
-            a_r = process.alpha_bar(last.t)
+        elif last and last.t > t and edm_sigma(a_r := process.alpha_bar(last.t)) <= MAX_SIGMA:
             began = last.x0 + edm_sigma(a_r) * last.eps  # EDM's x at the level above
             slope = (last.eps + eps) / 2
             x = a_t**0.5 * (began + (edm_sigma(a_t) - edm_sigma(a_r)) * slope)
@@ -219,6 +219,7 @@ SAMPLERS: dict[str, Callable[..., Iterator[Update]]] = {
     "heun": heun,
     "unipc": unipc,
 }
+MAX_SIGMA = 200  # EDM begins at 80, the linear schedule at 157, the cosine one at 20,000
 LOOKS_TWICE = frozenset({"heun"})  # at each level it steps to: half as many levels per call
 
 
@@ -236,7 +237,7 @@ def decay(process: GaussianProcess, t: int, s: int) -> float:
 
 def edm_sigma(alpha_bar: float) -> float:
     """Karras et al. 2022: sigma / alpha, the noise on an image that is not scaled down."""
-    return ((1 - alpha_bar) / alpha_bar) ** 0.5
+    return ((1 - alpha_bar) / alpha_bar) ** 0.5 if alpha_bar else math.inf
 
 
 def extrapolated(

@@ -99,7 +99,7 @@ def test_the_demo_is_the_only_other_file_that_imports_gradio():
     assert importers <= {"ddpm_hub", "space_config"}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("app/tabs/*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("app/tabs/**/*.py")), ids=lambda p: p.name)
 def test_a_tab_does_not_import_torch(path):
     assert "torch" not in {name.split(".")[0] for name in imports(path)}
 

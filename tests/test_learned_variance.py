@@ -89,8 +89,6 @@ def test_the_term_of_the_bound_equals_torch_distributions(t):
     got = diffusion.vlb_term(x0, xt, times, out, (raw + 1) / 2)
 
     small, large = diffusion.posterior_variance[max(t, 1)], diffusion.betas[t]
-    if t == 0:
-        large = small
     p_mean = diffusion.q_posterior(out, xt, times)[0]
     p = torch.distributions.Normal(p_mean, (large**0.65 * small**0.35).sqrt())
     if t:

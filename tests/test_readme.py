@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_hub import samplers
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
-def blocks(language):
+def blocks(language, text=TEXT):
     """The fenced blocks of a language, in order."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.M | re.S)
     return [text for name, text in fenced if name == language]
 
 
@@ -39,6 +41,16 @@ def test_the_first_program_runs_as_pasted_and_is_about_ten_lines(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+SAMPLING = blocks("python", (ROOT / "docs" / "sampling.md").read_text())
+PASTED = [code for code in blocks("python") if "img2img" in code] + SAMPLING
+
+
+@pytest.mark.parametrize("program", PASTED, ids=range(len(PASTED)))
+def test_programs_that_edit_and_measure_run_as_pasted(program, monkeypatch):
+    monkeypatch.setattr(samplers, "SAMPLERS", dict(samplers.SAMPLERS))
+    exec(compile(program, "sampling.md", "exec"), {})
 
 
 def test_the_readme_shows_both_commands():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm_hub.app import engine, jobs, runs
-from ddpm_hub.app.tabs import forward, sample, train
+from ddpm_hub.app.tabs import forward, lab, sample, train
 from ddpm_hub.app.theme import css, theme
 
 HEAD = """
@@ -41,6 +41,8 @@ def build(example: bool = True) -> gr.Blocks:
                 train.build(demo, tab, tabs, drawing)
             with gr.Tab("Forward", id="forward"):
                 forward.build()
+            with gr.Tab("Lab", id="lab"):
+                lab.build(demo)
     demo.queue(max_size=32)
     if example:
         runs.draw_example()

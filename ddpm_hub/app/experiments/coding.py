@@ -1,0 +1,112 @@
+"""Section 4.3: a picture as a code, bits spent against the error of what they give.
+
+In the room: the chain, which of its states are shown, and the words. Not in the room: the bound
+itself (`ddpm_hub.likelihood`), what may be asked for, messages and stopping (desk.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ddpm_hub import images
+from ddpm_hub.app import engine
+from ddpm_hub.app.experiments.chart import Chart
+from ddpm_hub.app.experiments.desk import Experiment, Progress
+from ddpm_hub.app.experiments.edit_limits import CodingRequest
+from ddpm_hub.likelihood import Likelihood, likelihood_stream
+from ddpm_hub.randomness import noise_like
+from ddpm_hub.runtime import eval_mode
+
+MAX_PICTURES = 50  # states that are shown, of however many the chain has
+
+
+def coding(request: CodingRequest) -> Experiment:
+    """The terms of Eq. 5 for one picture, from noise to image, as points of a chart."""
+    chart = Chart()
+    return Experiment(chart, _coding(chart, request))
+
+
+def chain(T: int, steps: int) -> list[int]:
+    """The timesteps visited, with the end -1: quadratic, as in Song et al. 2021 (appendix D.2).
+
+    Most bits are spent in the last few of a thousand steps, so that is where a short chain looks
+    closely. Near 0 there are fewer whole numbers than steps: a chain may be a little shorter.
+    """
+    if steps == T:
+        return list(range(T - 1, -2, -1))
+    visited = {round((T - 1) * (i / (steps - 1)) ** 2) for i in range(steps)}
+    return [*sorted(visited, reverse=True), -1]
+
+
+def _coding(chart: Chart, request: CodingRequest) -> Iterator[Progress]:
+    diffusion = engine.load()
+    ts = chain(diffusion.num_timesteps, request.steps)
+    picture = request.painted.picture.to(diffusion.device)
+    look = _Look(diffusion, picture, request.seed)
+    every = math.ceil((len(ts) - 1) / MAX_PICTURES)
+    rng = torch.Generator(diffusion.device).manual_seed(request.seed)
+    for step in likelihood_stream(diffusion, picture, rng, batch_size=1, ts=ts):
+        k = step.done - 1
+        states = look.at(step.t, draw=k % every == 0 or step.done == step.total)
+        _put(chart, step.result, k, states)
+        yield Progress(step.done, step.total, f"network call {step.done} of {step.total}")
+    result = step.result
+    for k in range(step.total):
+        _put(chart, result, k)
+    _put(chart, result, step.total, {"xt": picture, "x0_hat": picture, "x0": picture})
+    yield Progress(step.total, step.total, _summary(result, picture, request))
+
+
+class _Look:
+    """The states that the bound was computed of, again, to be seen: the stream tells numbers only.
+
+    A second generator with the same seed draws the same noise in the same order.
+    """
+
+    def __init__(self, diffusion, picture: Tensor, seed: int) -> None:
+        self.diffusion, self.picture = diffusion, picture
+        self.rng = torch.Generator(diffusion.device).manual_seed(seed)
+
+    @torch.no_grad()
+    def at(self, t: int, draw: bool) -> dict[str, Tensor] | None:
+        """x_t, the x0 predicted from it, and x0, in [0, 1]; call it for every t of the chain."""
+        x0 = self.diffusion.normalize(self.picture)
+        noise = noise_like(x0, self.rng)
+        if not draw:
+            return None
+        at = torch.full((1,), t, device=x0.device)
+        xt = self.diffusion.q_sample(x0, at, noise)
+        with eval_mode(self.diffusion):
+            seen = self.diffusion.predict(xt, at)
+        shown = self.diffusion.unnormalize
+        return {"xt": shown(xt), "x0_hat": shown(seen.x0), "x0": self.picture}
+
+
+def _put(chart: Chart, result: Likelihood, k: int, states: dict[str, Tensor] | None = None) -> None:
+    """The k-th state of the chain, 0 the noise: what it cost, what is spent, what is left over."""
+    curve = result.rate_distortion()
+    t, rate, rmse = (column[k].item() for column in curve)
+    before = curve.rate[k - 1].item() if k else 0.0
+    total = result.total.item()
+    values = {"t": t, "bits": rate - before, "rate": rate, "rmse": rmse}
+    chart.put(k, _sentence(int(t), rate, total, rmse), values, states)
+
+
+def _sentence(t: int, rate: float, total: float, rmse: float) -> str:
+    spent = f"{rate:.2f} bits/dim" if math.isnan(total) else f"{rate:.2f} of {total:.2f} bits/dim"
+    if t < 0:
+        return f"after all {total:.2f} bits/dim the picture is there, exactly"
+    return f"t = {t}: after {spent} the error is {rmse:.0f} of 255"
+
+
+def _summary(result: Likelihood, picture: Tensor, request: CodingRequest) -> str:
+    """The bound, and for comparison what a PNG file of the same picture takes."""
+    png = 8 * len(images.encode(images.to_pil(picture)[0], "png")) / picture.numel()
+    return (
+        f"bound {result.total.item():.2f} bits/dim, as a PNG file {png:.2f} · {len(result.t)} "
+        f"steps · seed {request.seed} · {engine.describe_device()}"
+    )
