@@ -10,11 +10,11 @@ const HEIGHT = 230;
 const NO_BREAK = "\u00a0";
 
 element.innerHTML = `
-<section class="ddpm-curve" aria-label="Training run: loss and figures" data-count="0">
-  <div class="cv-top">
-    <span class="cv-badge" data-state="idle">Ready</span>
+<section class="ddpm-curve ddpm-widget" aria-label="Training run: loss and figures" data-count="0">
+  <div class="cv-top wd-top">
+    <span class="cv-badge wd-badge" data-state="idle">Ready</span>
     <span class="cv-status">Nothing trains yet: choose the pictures and a preset, then press Start.</span>
-    <span class="cv-says" role="status" aria-live="polite"></span>
+    <span class="cv-says wd-says" role="status" aria-live="polite"></span>
   </div>
   <div class="cv-progress" role="progressbar" aria-label="Steps done" aria-valuemin="0"
        aria-valuemax="100" aria-valuenow="0"><i></i></div>

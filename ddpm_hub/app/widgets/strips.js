@@ -14,20 +14,20 @@ const BADGES = {
 const ICON = { play: "M7 4.5v15l12.5-7.5z", pause: "M6 4.5h4.5v15H6zM13.5 4.5H18v15h-4.5z" };
 
 element.innerHTML = `
-<section class="ddpm-strips" tabindex="-1" data-state="idle">
-  <div class="st-top">
-    <span class="st-badge" data-state="idle">Ready</span>
+<section class="ddpm-strips ddpm-widget" tabindex="-1" data-state="idle">
+  <div class="st-top wd-top">
+    <span class="st-badge wd-badge" data-state="idle">Ready</span>
     <span class="st-status"></span>
-    <span class="st-says" role="status" aria-live="polite"></span>
+    <span class="st-says wd-says" role="status" aria-live="polite"></span>
   </div>
   <div class="st-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100"
        hidden><i></i></div>
   <div class="st-grid" role="group" hidden></div>
   <div class="st-foot" hidden>
-    <button class="st-play" type="button" aria-label="Play" aria-pressed="false" disabled>
+    <button class="st-play wd-play" type="button" aria-label="Play" aria-pressed="false" disabled>
       <svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICON.play}"></path></svg>
     </button>
-    <input class="st-range" type="range" min="0" max="0" value="0" step="1" disabled
+    <input class="st-range wd-range" type="range" min="0" max="0" value="0" step="1" disabled
            aria-label="Step of all columns" aria-valuetext="no frames yet">
     <output class="st-where" aria-live="off"></output>
   </div>

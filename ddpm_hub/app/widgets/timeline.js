@@ -11,12 +11,12 @@ const GAP = 1; // picture pixels between the images of a batch
 const NO_BREAK = "\u00a0";
 
 element.innerHTML = `
-<section class="ddpm-tl" tabindex="0" aria-label="${setup.label}">
-  <div class="tl-top">
-    <span class="tl-badge" data-state="idle" ${setup.title ? "hidden" : ""}>Ready</span>
+<section class="ddpm-tl ddpm-widget" tabindex="0" aria-label="${setup.label}">
+  <div class="tl-top wd-top">
+    <span class="tl-badge wd-badge" data-state="idle" ${setup.title ? "hidden" : ""}>Ready</span>
     <b class="tl-title" ${setup.title ? "" : "hidden"}>${setup.title}</b>
     <span class="tl-status">${setup.idle}</span>
-    <span class="tl-says" role="status" aria-live="polite"></span>
+    <span class="tl-says wd-says" role="status" aria-live="polite"></span>
   </div>
   <div class="tl-panes">
     <figure class="tl-pane tl-x0">
@@ -34,11 +34,11 @@ element.innerHTML = `
       <path class="tl-area"></path><path class="tl-line"></path>
     </svg>
     <span class="tl-cursor" aria-hidden="true"></span>
-    <input class="tl-range" type="range" min="0" max="0" value="0" step="1" disabled
+    <input class="tl-range wd-range" type="range" min="0" max="0" value="0" step="1" disabled
            aria-label="Frame" aria-valuetext="no frames yet">
   </div>
   <div class="tl-foot">
-    <button class="tl-play" type="button" aria-label="Play" aria-pressed="false" disabled>
+    <button class="tl-play wd-play" type="button" aria-label="Play" aria-pressed="false" disabled>
       <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 4.5v15l12.5-7.5z"></path></svg>
     </button>
     <select class="tl-speed" aria-label="Playback speed">
