@@ -4,7 +4,7 @@
 // Not in the room: the board itself (pad_board.js, before this file). Messages: pad.py.
 const PHOTO = 1_000_000, ENOUGH = 1024; // bytes from which a photograph is shrunk; its side then
 const OVERDUE = 30_000; // ms after which a file that was sent counts as lost
-const upload = $(".pd-upload");
+const tile = $(".pd-upload");
 let overdue = null; // the timer of a file under way
 let own = null; // the visitor's own picture
 let last = null; // where the pointer was, in pixels
@@ -35,7 +35,7 @@ function invert() {
 }
 
 function complain(sentence) {
-  upload.textContent = "Upload";
+  tile.textContent = "Upload";
   $(".pd-message").textContent = sentence;
   $(".pd-message").hidden = !sentence;
 }
@@ -65,7 +65,7 @@ async function carrier() { // Gradio loads its parts one by one: the button may 
 async function send(file) {
   if (!file) return;
   complain("");
-  upload.textContent = "Uploading";
+  tile.textContent = "Uploading";
   clearTimeout(overdue);
   overdue = setTimeout(() => complain("Nothing came back from the server: try again."), OVERDUE);
   const input = await carrier();
