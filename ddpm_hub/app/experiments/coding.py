@@ -18,8 +18,6 @@ from ddpm_hub.app.experiments.chart import Chart
 from ddpm_hub.app.experiments.desk import Experiment, Progress
 from ddpm_hub.app.experiments.edit_limits import CodingRequest
 from ddpm_hub.likelihood import Likelihood, likelihood_stream
-from ddpm_hub.randomness import noise_like
-from ddpm_hub.runtime import eval_mode
 
 MAX_PICTURES = 50  # states that are shown, of however many the chain has
 
@@ -46,44 +44,20 @@ def _coding(chart: Chart, request: CodingRequest) -> Iterator[Progress]:
     diffusion = engine.load()
     ts = chain(diffusion.num_timesteps, request.steps)
     picture = request.painted.picture.to(diffusion.device)
-    look = _Look(diffusion, picture, request.seed)
+    shown = diffusion.unnormalize
     every = math.ceil((len(ts) - 1) / MAX_PICTURES)
     rng = torch.Generator(diffusion.device).manual_seed(request.seed)
     for step in likelihood_stream(diffusion, picture, rng, batch_size=1, ts=ts):
         k = step.done - 1
-        states = look.at(step.t, draw=k % every == 0 or step.done == step.total)
-        _put(chart, step.result, k, states)
+        drawn = k % every == 0 or step.done == step.total
+        states = {"xt": shown(step.x), "x0_hat": shown(step.x0), "x0": picture}
+        _put(chart, step.result, k, states if drawn else None)
         yield Progress(step.done, step.total, f"network call {step.done} of {step.total}")
     result = step.result
     for k in range(step.total):
         _put(chart, result, k)
     _put(chart, result, step.total, {"xt": picture, "x0_hat": picture, "x0": picture})
     yield Progress(step.total, step.total, _summary(result, picture, request))
-
-
-class _Look:
-    """The states that the bound was computed of, again, to be seen: the stream tells numbers only.
-
-    A second generator with the same seed draws the same noise in the same order.
-    """
-
-    def __init__(self, diffusion, picture: Tensor, seed: int) -> None:
-        self.diffusion, self.picture = diffusion, picture
-        self.rng = torch.Generator(diffusion.device).manual_seed(seed)
-
-    @torch.no_grad()
-    def at(self, t: int, draw: bool) -> dict[str, Tensor] | None:
-        """x_t, the x0 predicted from it, and x0, in [0, 1]; call it for every t of the chain."""
-        x0 = self.diffusion.normalize(self.picture)
-        noise = noise_like(x0, self.rng)
-        if not draw:
-            return None
-        at = torch.full((1,), t, device=x0.device)
-        xt = self.diffusion.q_sample(x0, at, noise)
-        with eval_mode(self.diffusion):
-            seen = self.diffusion.predict(xt, at)
-        shown = self.diffusion.unnormalize
-        return {"xt": shown(xt), "x0_hat": shown(seen.x0), "x0": self.picture}
 
 
 def _put(chart: Chart, result: Likelihood, k: int, states: dict[str, Tensor] | None = None) -> None:

@@ -17,7 +17,6 @@ from ddpm_hub.errors import ConfigError, DataError, check_choice
 CODING_STEPS = (25, 50, 100, 250, 1000)  # what the forms offer
 LOSS_TIMES = (10, 25, 50, 100)
 SKETCH_STEPS = (25, 50, 100, 250)
-SKETCH_SAMPLERS = ("ddpm", "ddim")
 INPAINT_STEPS = (25, 50, 100)
 RESAMPLINGS = (1, 2, 3, 5, 10)
 JUMP_LENGTHS = (1, 5, 10, 20)

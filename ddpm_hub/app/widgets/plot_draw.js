@@ -37,11 +37,11 @@ const paneHtml = (pane) => `
   </figure>`;
 
 element.innerHTML = `
-<section class="ddpm-plot" aria-label="${setup.label}" data-count="0" data-index="-1">
-  <div class="pl-top">
-    <span class="pl-badge" data-state="idle">Ready</span>
+<section class="ddpm-plot ddpm-widget" aria-label="${setup.label}" data-count="0" data-index="-1">
+  <div class="pl-top wd-top">
+    <span class="pl-badge wd-badge" data-state="idle">Ready</span>
     <span class="pl-status">${setup.idle}</span>
-    <span class="pl-says" role="status" aria-live="polite"></span>
+    <span class="pl-says wd-says" role="status" aria-live="polite"></span>
   </div>
   <div class="pl-progress" role="progressbar" aria-label="Network calls done" aria-valuemin="0"
        aria-valuemax="100" aria-valuenow="0"><i></i></div>

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ddpm_hub import SAMPLERS
 from ddpm_hub.app.experiments import edit_limits
 from ddpm_hub.app.experiments.edits import sketch
 from ddpm_hub.app.tabs.lab import tool
@@ -36,10 +37,10 @@ def build(demo: gr.Blocks) -> None:
             )
         with gr.Column(elem_classes="ddpm-controls ddpm-card lab-options"):
             sampler = gr.Radio(
-                list(edit_limits.SKETCH_SAMPLERS),
+                list(SAMPLERS),
                 value="ddpm",
                 label="Sampler",
-                elem_classes="ddpm-segments",
+                elem_classes=["ddpm-segments", "lab-wide"],
                 elem_id="sketch-sampler",
             )
             steps = gr.Radio(
