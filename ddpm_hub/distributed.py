@@ -6,6 +6,7 @@ Alone, everything here is the identity. What is trained, and how, is `training/`
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -59,9 +60,17 @@ def join(device: torch.device) -> Team:
     """The team that the launcher's environment describes; joined, if it was not yet."""
     if dist.is_available() and not dist.is_initialized() and int(os.getenv("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # left to the interpreter's end, its threads may still run: that process would abort
+        atexit.register(leave)
     if dist.is_available() and dist.is_initialized():
         return Team(dist.get_rank(), dist.get_world_size())
     return Team()
+
+
+def leave() -> None:
+    """The end of the team that `join` joined; the next `join` would start another."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def unsynced(module: nn.Module) -> AbstractContextManager:
