@@ -90,6 +90,6 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    """theme.css and every widget's own sheet, in one string for `launch(css=...)`."""
-    sheets = [HERE / "theme.css", *sorted((HERE / "widgets").glob("*.css"))]
+    """theme.css, lab.css and every widget's own sheet, in one string for `launch(css=...)`."""
+    sheets = [HERE / "theme.css", HERE / "lab.css", *sorted((HERE / "widgets").glob("*.css"))]
     return "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
