@@ -205,9 +205,7 @@ def unipc(
         x = corrected(process, past, Seen(t, x, x0))
         D = extrapolated(process, t, s, x0, past[-1] if past else None)
         past = (*past[-1:], Seen(t, x, x0))
-        a_t, a_s = process.alpha_bar(t), process.alpha_bar(s)
-        shrink = decay(process, t, s)
-        x = (1 - a_s) ** 0.5 / (1 - a_t) ** 0.5 * x + a_s**0.5 * (1 - shrink) * D
+        x = exponential_step(process, t, s, x, D)
         yield Update(t, x, x0, eps, past)
 
 
@@ -240,6 +238,13 @@ def edm_sigma(alpha_bar: float) -> float:
     return ((1 - alpha_bar) / alpha_bar) ** 0.5 if alpha_bar else math.inf
 
 
+def exponential_step(process: GaussianProcess, t: int, s: int, x: Tensor, D: Tensor) -> Tensor:
+    """Lu et al. 2022: x_s = sigma_s / sigma_t x - alpha_s (e^-h - 1) D, exact if x0 stays D."""
+    a_t, a_s = process.alpha_bar(t), process.alpha_bar(s)
+    keep = (1 - a_s) ** 0.5 / (1 - a_t) ** 0.5
+    return keep * x + a_s**0.5 * (1 - decay(process, t, s)) * D
+
+
 def extrapolated(
     process: GaussianProcess, t: int, s: int, x0: Tensor, before: Seen | None
 ) -> Tensor:
@@ -269,5 +274,4 @@ def corrected(process: GaussianProcess, past: Sequence[Seen], now: Seen) -> Tens
         b2 = ((e / -h - 1) / -h - 0.5) * 2 / e
         share = (b1 - b2) / (1 - r)
         change = share * (past[0].x0 - at.x0) / r + (b1 - share) * (now.x0 - at.x0)
-    a_t, a_s = process.alpha_bar(at.t), process.alpha_bar(now.t)
-    return (1 - a_s) ** 0.5 / (1 - a_t) ** 0.5 * at.x - a_s**0.5 * e * (at.x0 + change)
+    return exponential_step(process, at.t, now.t, at.x, at.x0 + change)
