@@ -1,4 +1,7 @@
-"""Pictures in and out: exact where they must be, refused in one sentence where they cannot be."""
+"""Pictures in and out: exact where they must be, refused in one sentence where they cannot be.
+
+Just over 300 lines, since it mirrors images.py, reading and writing in one file.
+"""
 
 import base64
 import io
