@@ -11,6 +11,8 @@ FLOORS = [
     {"version", "errors", "config", "assignment"},
     {"schedules", "spacings", "gaussians", "images", "runtime", "config_file", "files"}
     | {"randomness", "distributed"},
+    {"sources", "weights"},
+    {"interop"},
     {"hub_model"},
     {"nets", "data"},
     {"inputs"},
@@ -20,7 +22,7 @@ FLOORS = [
     {"sampling", "checkpoint"},
     {"editing"},
     {"model"},
-    {"interop", "hub"},
+    {"hub"},
     {"training", "evaluate"},
     {"cli", "app"},
 ]
@@ -28,7 +30,7 @@ FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"__init__", "__main__"}  # the public names, and `python -m ddpm_hub`: they see all floors
 ONLY_IN = {
     "gradio": {"app"},
-    "huggingface_hub": {"hub_model", "data", "hub", "interop"},
+    "huggingface_hub": {"hub_model", "data", "hub", "sources"},
     "typer": {"cli"},
     "argparse": {"cli"},
     "diffusers": set(),

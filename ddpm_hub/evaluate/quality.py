@@ -19,8 +19,8 @@ from ddpm_hub.evaluate.distance import frechet_distance, moments
 from ddpm_hub.evaluate.drawing import Drawing, draw_stream
 from ddpm_hub.evaluate.features import FeatureNetwork, computed, feature_stream
 from ddpm_hub.evaluate.work import EMA, Work, finish
-from ddpm_hub.hub_model import find_file
 from ddpm_hub.model import GaussianDiffusion
+from ddpm_hub.sources import open_source
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def is_averaged(model: str | Path) -> bool | None:
     that file nobody knows: None.
     """
     try:
-        report = json.loads(find_file(model, "training.json").read_text(encoding="utf-8"))
+        report = json.loads(open_source(model).fetch("training.json").read_text(encoding="utf-8"))
         return report["config"]["ema_decay"] > 0
     except (DDPMHubError, OSError, ValueError, LookupError, TypeError):
         return None

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ddpm_hub.config_file import plain
 from ddpm_hub.errors import DataError
 from ddpm_hub.files import write_durably, write_text
-from ddpm_hub.hub_model import clean_state
+from ddpm_hub.weights import clean_state
 
 T = TypeVar("T")
 EMA = {True: "yes", False: "no", None: "unknown"}  # are the weights averaged: words of a report

@@ -18,10 +18,10 @@ from torch.optim.swa_utils import AveragedModel
 from ddpm_hub import checkpoint, runtime
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.errors import CheckpointError, shown
-from ddpm_hub.hub_model import clean_state
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.training.times import Importance
 from ddpm_hub.version import __version__
+from ddpm_hub.weights import clean_state
 
 BINS = 10  # of t, in which the loss is told apart
 SMOOTHING = 0.98  # of the loss shown, per step
