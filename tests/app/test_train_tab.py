@@ -10,6 +10,7 @@ import re
 import signal
 import time
 
+import gradio as gr
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ddpm_hub import PRESETS
 from ddpm_hub.app import limits
+from ddpm_hub.app.tabs import train as tabs_train
 from ddpm_hub.app.tabs.train_form import HELP
 
 PATIENCE = 90_000  # ms: the machine may be busy with other tests
@@ -408,6 +410,12 @@ def test_a_visitor_s_own_pictures_are_shown_as_the_network_sees_them_and_trained
     tab.page.locator(".cv-status").filter(has_text="3 of your images").wait_for()
     tab.wait_for_state("done")
     assert "3 of your images" in tab.status
+
+
+def test_a_look_at_an_earlier_training_that_comes_late_changes_nothing():
+    """Asked for before Start was pressed, answered after: it once took the page back for good."""
+    late = tabs_train._tick("the one before", {}, [], "the one that was started")
+    assert late == [gr.skip()] * 8
 
 
 def test_files_that_hold_no_picture_are_one_sentence(train):

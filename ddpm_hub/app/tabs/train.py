@@ -29,7 +29,7 @@ from ddpm_hub.errors import ConfigError, DDPMHubError
 
 KNOWN = 20  # ids that a browser remembers
 # What the page has: the server then sends the rest, whatever messages were lost or merged.
-HAVE = """(watched, _, known) => {
+HAVE = """(watched, _, known, shown) => {
   const chart = document.querySelector("#train-curve .ddpm-curve")?.dataset ?? {};
   const film = document.querySelector("#train-timeline .ddpm-tl")?.dataset ?? {};
   const have = {
@@ -37,15 +37,21 @@ HAVE = """(watched, _, known) => {
     losses: chart.run === watched ? Number(chart.count) : 0,
     frames: film.run === watched ? Number(film.have) : 0,
   };
-  return [watched, have, known];
+  return [watched, have, known, shown];
 }"""
 
 
-def build(demo: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, drawing: list[Component]) -> None:
-    """Fill `tab`, one of `tabs` of `demo`; `drawing`: what `use_model` of the Sample tab sets."""
+def build(
+    demo: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, drawing: list[Component]
+) -> dict[str, Component]:
+    """Fill `tab`, one of `tabs` of `demo`; `drawing`: what `use_model` of the Sample tab sets.
+
+    Gives what the Hub tab needs: the button `publish`, the id `watched`, and the ids `known`.
+    """
     page: dict[str, Component] = {
         "known": gr.BrowserState([], storage_key="ddpm_hub_trainings", secret="trainings"),
-        "watched": gr.Textbox("", visible=False),
+        "watched": gr.Textbox("", visible=False),  # survives a restart of the server
+        "shown": gr.State(""),  # the same, as the server last told the page
         "upload": gr.State(""),
         "have": gr.JSON(visible=False),
         "timer": gr.Timer(1, active=False),
@@ -59,6 +65,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, drawing: list[Component])
     _wire_jobs(demo, tab, form, page)
     page["try"].click(_try, page["watched"], [tabs, *drawing], **forms.ASKING)
     train_api.register()
+    return {name: page[name] for name in ("publish", "watched", "known")}
 
 
 def _right() -> dict[str, Component]:
@@ -72,6 +79,7 @@ def _right() -> dict[str, Component]:
         page["try"] = gr.Button(
             "Try it in Sample", interactive=False, elem_id="train-try", min_width=130
         )
+        page["publish"] = gr.Button("Publish", elem_id="train-publish", min_width=90)
         page["runs"] = gr.Dropdown(
             [],
             show_label=False,
@@ -87,24 +95,25 @@ def _right() -> dict[str, Component]:
 
 def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict) -> None:
     watched, have, known = page["watched"], page["have"], page["known"]
+    chosen = [watched, page["shown"]]
     view = [
         page[name] for name in ("curve", "film", "pause", "resume", "stop", "try", "runs", "timer")
     ]
     asked = [form[n] for n in ("data", "preset", "steps", "minutes", "seed")]
     options = [form[name] for name in limits.OPTIONS]
     for event in (demo.load, tab.select):
-        event(_find, [known, watched], [watched, *view], **forms.LIGHT)
+        event(_find, [known, watched], [*chosen, *view], **forms.LIGHT)
     form["start"].click(
         _start,
         [known, page["upload"], *asked, *options],
-        [known, watched, *view],
+        [known, *chosen, *view],
         **forms.ASKING,
     )
     page["resume"].click(_resume, [watched, known], view, **forms.ASKING)
     page["pause"].click(_pause, [watched, known], view, **forms.LIGHT)
     page["stop"].click(_stop, [watched, known], view, **forms.LIGHT)
-    page["runs"].input(_choose_run, [page["runs"], known], [watched, *view], **forms.LIGHT)
-    page["timer"].tick(_tick, [watched, have, known], view, js=HAVE, **forms.LIGHT)
+    page["runs"].input(_choose_run, [page["runs"], known], [*chosen, *view], **forms.LIGHT)
+    page["timer"].tick(_tick, [watched, have, known, page["shown"]], view, js=HAVE, **forms.LIGHT)
 
 
 # ---- trainings ----------------------------------------------------------------------------------
@@ -117,15 +126,15 @@ def _start(known, upload, data, preset, steps, minutes, seed, *values):
         request = limits.train_request(source, preset, steps, seed, minutes, options)
         job = jobs.desk().start(request)
     known = [*_ids(known), job.id][-KNOWN:]
-    return known, job.id, *_view(job.id, known)
+    return known, job.id, job.id, *_view(job.id, known)
 
 
 def _find(known, watched):
     """What to show on a page that was just opened: what it watched, else what goes on."""
-    mine = _visible(known)
+    mine = visible(known)
     if watched not in [job.id for job in mine]:
         watched = mine[0].id if mine else ""
-    return watched, *_view(watched, known)
+    return watched, watched, *_view(watched, known)
 
 
 def _resume(watched, known):
@@ -149,10 +158,12 @@ def _end(watched, known, state: str):
 
 
 def _choose_run(watched, known):
-    return watched, *_view(watched, known)
+    return watched, watched, *_view(watched, known)
 
 
-def _tick(watched, have, known):
+def _tick(watched, have, known, shown):
+    if shown and shown != watched:  # asked before another training was chosen: too late now
+        return [gr.skip()] * 8
     have = have if isinstance(have, dict) else {}
     return _view(watched, known, have)
 
@@ -208,7 +219,7 @@ def _buttons(job: Job | None) -> list[Any]:
 
 
 def _list(known, watched: str):
-    mine = _visible(known)
+    mine = visible(known)
     choices = [(_title(job), job.id) for job in mine]
     return gr.update(choices=choices, value=watched or None, visible=len(mine) > 1)
 
@@ -218,7 +229,7 @@ def _title(job: Job) -> str:
     return f"{job.state}: {job.request.preset} on {job.name}, {when}"
 
 
-def _visible(known) -> list[Job]:
+def visible(known) -> list[Job]:
     """The trainings that this page may know of, what runs first."""
     everything = jobs.desk().newest()
     if "SPACE_ID" not in os.environ:
