@@ -22,8 +22,8 @@ demo: $(VENV)/.app ## open the browser demo
 test: check browser ## the whole test suite: ruff, then pytest (with a real browser)
 	$(PY) -m pytest
 
-test-long: $(VENV)/.test ## kill a training 50 times at random moments instead of 10
-	DDPM_HUB_KILLS=50 $(PY) -m pytest tests/test_resume.py
+test-long: $(VENV)/.test ## kill a training 50 times instead of 10, open 10,000 damaged files instead of 500
+	DDPM_HUB_KILLS=50 DDPM_HUB_FUZZ=10000 $(PY) -m pytest tests/test_resume.py tests/test_fuzz.py
 
 check: $(VENV)/.test ## the style check alone
 	$(PY) -m ruff check .

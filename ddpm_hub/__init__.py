@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ddpm_hub.config import PRESETS, TrainConfig
     from ddpm_hub.errors import DDPMHubError
     from ddpm_hub.model import GaussianDiffusion
-    from ddpm_hub.nets import Unet
+    from ddpm_hub.nets import Unet, UNet2D
     from ddpm_hub.samplers import SAMPLERS
     from ddpm_hub.schedules import SCHEDULES
     from ddpm_hub.streams import Step
@@ -31,6 +31,7 @@ HOME = {
     "Step": "streams",
     "TrainConfig": "config",
     "Trainer": "training",
+    "UNet2D": "nets",
     "Unet": "nets",
     "train": "training",
 }
@@ -44,6 +45,7 @@ __all__ = [
     "Step",
     "TrainConfig",
     "Trainer",
+    "UNet2D",
     "Unet",
     "__version__",
     "train",

@@ -55,7 +55,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """A network, a process and a training that go together, with what they cost."""
+    """A network, a process and a training that go together, with what they cost.
+
+    unet: the arguments of a Unet, or of the network that its "_class_name" says.
+    """
 
     cost: str
     unet: dict[str, Any]
@@ -113,16 +116,14 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "cifar10": Preset(
-        cost="28.5 M parameters; the paper's 800,000 steps of 128: for a large GPU",
-        # the paper's widths and its attention at 16 x 16, in this library's Unet
-        unet={
-            "dim": 128,
-            "dim_mults": (1, 2, 2, 2),
-            "channels": 3,
-            "dropout": 0.1,
-            "full_attn": (False, True, False, False),
+        cost="35.7 M parameters; the paper's 800,000 steps of 128: for a large GPU",
+        unet={"_class_name": "UNet2D", "dropout": 0.1},  # whose defaults are the paper's network
+        diffusion={
+            "image_size": 32,
+            "beta_schedule": "linear",
+            "objective": "pred_noise",
+            "variance_type": "fixed_large",  # its better FID is of this one
         },
-        diffusion={"image_size": 32, "beta_schedule": "linear", "objective": "pred_noise"},
         train=TrainConfig(
             train_batch_size=128,
             train_lr=2e-4,
@@ -171,6 +172,43 @@ PRESETS: dict[str, Preset] = {
             lr_schedule="cosine",
             train_num_steps=200_000,
             ema_decay=0.9995,
+            ema_update_every=1,
+            save_and_sample_every=5000,
+            num_samples=16,
+        ),
+    ),
+    "folder256": Preset(
+        cost="113.7 M parameters, 256 x 256; the paper's 500,000 steps of 64: for several GPUs",
+        unet={  # the paper's network for CelebA-HQ and LSUN (appendix B)
+            "_class_name": "UNet2D",
+            "sample_size": 256,
+            "block_out_channels": (128, 128, 256, 256, 512, 512),
+            "down_block_types": (
+                "DownBlock2D",
+                "DownBlock2D",
+                "DownBlock2D",
+                "DownBlock2D",
+                "AttnDownBlock2D",
+                "DownBlock2D",
+            ),
+            "up_block_types": (
+                "UpBlock2D",
+                "AttnUpBlock2D",
+                "UpBlock2D",
+                "UpBlock2D",
+                "UpBlock2D",
+                "UpBlock2D",
+            ),
+        },
+        diffusion={"image_size": 256, "beta_schedule": "linear", "objective": "pred_noise"},
+        train=TrainConfig(
+            train_batch_size=8,
+            gradient_accumulate_every=8,  # a batch of 64 in the memory of 8
+            train_lr=2e-5,  # 2e-4 is unstable at this size (appendix B)
+            lr_warmup_steps=5000,
+            adam_betas=(0.9, 0.999),
+            train_num_steps=500_000,
+            ema_decay=0.9999,
             ema_update_every=1,
             save_and_sample_every=5000,
             num_samples=16,

@@ -1,7 +1,7 @@
-"""`config.json`, ours: reading it as the work of a stranger.
+"""`config.json`, ours or another project's: reading it as the work of a stranger.
 
 Size, syntax, version and shape of the file are checked here; what the values mean is checked by the
-constructors that get them.
+constructors that get them, and what another project's keys mean by `interop/`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,36 @@ MAX_BYTES = 64 * 1024
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """`config.json` as a dict, after the checks that need no knowledge of any model."""
+    """Our `config.json` as a dict, after the checks that need no knowledge of any model."""
+    config = read_object(path)
+    _check_version(config)
+    return config
+
+
+def read_object(path: Path, infinite: bool = False) -> dict[str, Any]:
+    """The JSON object in a small file: strict syntax, no key twice.
+
+    infinite: whether NaN and Infinity may stand in it, which are no JSON, but Python writes them.
+    """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ConfigError(
-            f"{CONFIG} has {size:,} bytes, over the limit of {MAX_BYTES:,}: "
+            f"{path.name} has {size:,} bytes, over the limit of {MAX_BYTES:,}: "
             "is this really a model's config?"
         )
     try:
-        config = json.loads(
+        found = json.loads(
             path.read_bytes().decode("utf-8"),
-            parse_constant=_no_constant,
+            parse_constant=float if infinite else _no_constant,
             object_pairs_hook=_unique_keys,
         )
     except (ValueError, RecursionError) as error:  # JSONDecodeError and bad UTF-8 are ValueErrors
-        raise ConfigError(f"{CONFIG} is not valid JSON ({error}): save the model again") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{CONFIG} holds a {type(config).__name__}, not an object: save again")
-    _check_version(config)
-    return config
+        raise ConfigError(
+            f"{path.name} is not valid JSON ({error}): save the model again"
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path.name} holds a {type(found).__name__}, not an object: save again")
+    return found
 
 
 def config_section(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ddpm_hub.errors import ConfigError, check_bool, check_choice, check_float, check_int
 from ddpm_hub.inputs import check_image_size, check_model, check_options
-from ddpm_hub.schedules import make_betas, schedule_constants
+from ddpm_hub.schedules import exact, make_betas, schedule_constants
 from ddpm_hub.schedules import zero_terminal_snr as to_zero_snr
 
 OBJECTIVES = ("pred_noise", "pred_x0", "pred_v")
@@ -71,6 +71,8 @@ class GaussianProcess(nn.Module):
         variance_type: str | None = None,
         vlb_weight: float = 0.001,
         zero_terminal_snr: bool = False,
+        schedule_dtype: str = "float64",
+        rederive_pred_noise: bool = True,
     ):
         arguments = {k: v for k, v in locals().items() if k not in ("self", "model", "__class__")}
         super().__init__()
@@ -81,9 +83,11 @@ class GaussianProcess(nn.Module):
         self.self_condition = model.self_condition
         self.image_size = check_image_size(image_size, model)
         with torch.device("cpu"):  # numbers, even where a caller builds on the meta device
-            betas = make_betas(beta_schedule, timesteps, **options)
+            betas = make_betas(beta_schedule, timesteps, schedule_dtype, **options)
             if check_bool("zero_terminal_snr", zero_terminal_snr):
                 betas = to_zero_snr(betas)
+            betas = exact(betas)
+        self.schedule_dtype = schedule_dtype
         self.num_timesteps = timesteps
         self.objective = check_choice("objective", objective, OBJECTIVES)
         if zero_terminal_snr and objective == "pred_noise":
@@ -105,6 +109,7 @@ class GaussianProcess(nn.Module):
         # only pixels are known to end in [-1, 1]: data that came unscaled is left alone
         self.clip_x_start = auto_normalize if clip_x_start is None else clip_x_start
         check_bool("clip_x_start", self.clip_x_start)
+        self.rederive_pred_noise = check_bool("rederive_pred_noise", rederive_pred_noise)
         check_bool("min_snr_loss_weight", min_snr_loss_weight)
         gamma = check_float("min_snr_gamma", min_snr_gamma, 0, 1e9)
         self._images_checked = False
@@ -134,6 +139,15 @@ class GaussianProcess(nn.Module):
     def alpha_bar(self, t: int) -> float:
         """alpha_bar_t in float64, 1 at t = -1."""
         return self._exact["alphas_cumprod"][t].item() if t >= 0 else 1.0
+
+    def alpha(self, t: int, s: int) -> float:
+        """alpha_t of a step from level t down to s: alpha_bar_t / alpha_bar_s.
+
+        A schedule in float32 rounds it too: in 1 - alpha of a short step that is the fourth digit,
+        and what was made with such a schedule only comes again with the same rounding.
+        """
+        alpha = self.alpha_bar(t) / self.alpha_bar(s)
+        return alpha if self.schedule_dtype == "float64" else _rounded(alpha)
 
     def log_snr(self, t: int) -> float:
         """lambda_t = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in float64: infinite at t = -1."""
@@ -241,11 +255,13 @@ class GaussianProcess(nn.Module):
         out = self.model_output(x, t, x_self_cond, classes, guidance)
         mean, variance = out[:, : self.channels], out[:, self.channels :]
         clip = self.clip_x_start if clip_x_start is None else clip_x_start
-        x0 = bounded(self._x_start(x, t, mean), clip, dynamic_threshold)
-        if self.objective == "pred_noise" and not clip and dynamic_threshold is None:
+        told = self._x_start(x, t, mean)
+        x0 = bounded(told, clip, dynamic_threshold)
+        source = x0 if self.rederive_pred_noise else told
+        if self.objective == "pred_noise" and source is told:
             eps = mean
         else:
-            eps = self.predict_noise_from_start(x, t, x0)
+            eps = self.predict_noise_from_start(x, t, source)
         kind = self.variance_type if variance_type is None else self._variance_type(variance_type)
         share = {"fixed_small": 0.0, "fixed_large": 1.0}.get(kind)
         return Prediction(x0, eps, (variance + 1) / 2 if share is None else share)
@@ -331,6 +347,10 @@ def bounded(x0: Tensor, clip: bool, dynamic_threshold: float | None) -> Tensor:
     limit = x0.flatten(1).abs().double().quantile(dynamic_threshold, dim=1).clamp(min=1)
     limit = limit.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1))
     return x0.clamp(-limit, limit) / limit
+
+
+def _rounded(value: float) -> float:
+    return torch.tensor(value, dtype=torch.float32, device="cpu").item()
 
 
 def _at(values: Tensor, t: Tensor, like: Tensor) -> Tensor:

@@ -1,59 +1,121 @@
-"""Training runs on the Hub: pushed while they last, so that another machine can go on.
+"""Publishing: a model's folder, or a training while it lasts, to a repo of the Hub.
 
-A Space's disk forgets; a repo does not. The client works in a process of its own, which can be
-ended whatever it waits for: left alone it waits for ever where a server falls silent, and for
-minutes where one fails. The model's own `push_to_hub` and `from_pretrained` are in `hub_model.py`.
+A Space's disk forgets; a repo does not. All of a push is one commit, which is there whole or not
+at all. How the client is watched over is in `client.py`, what it does in `hub_tasks.py`;
+opening a repo is `sources.py`'s business, a single model's `push_to_hub` is `hub_model.py`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    get_session,
-    get_token,
-    hf_hub_download,
-)
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
-
+from ddpm_hub import client, files, hub_tasks, repos
+from ddpm_hub.card import CARD, CURVE, SAMPLES, is_generated, of_folder, renamed
+from ddpm_hub.client import Failure
+from ddpm_hub.config_file import CONFIG
 from ddpm_hub.errors import HubError, shown
+from ddpm_hub.hub_cache import File, intact
+from ddpm_hub.leaks import check_no_token
+from ddpm_hub.repos import check_repo_id
 
-CARD = "README.md"
-FILES = ("config.json", "model.safetensors", "samples.png", "training.json")
-SILENCE = 60.0  # seconds without a byte, after which a request is given up
-LONGEST = 3600.0  # seconds for all requests of a call: 500 MB at 1 Mbit/s and a bit
+MODEL = (CONFIG, "model.safetensors")
+EXTRAS = (CARD, SAMPLES, CURVE, "training.json", "evaluation.json")
+DIFFUSERS = (
+    "model_index.json",
+    "scheduler_config.json",
+    "diffusion_pytorch_model.safetensors",
+    "scheduler/scheduler_config.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+)
+CONFIGS = {CONFIG, "model_index.json", "unet/config.json"}
+LICENCE = re.compile(r"^license: ([\w.+-]+)$", re.MULTILINE)
 STAGING = ".download"  # in the results folder, for as long as a download takes
-CHILD = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from ddpm_hub import hub; hub.serve()"
-CURES = {
-    401: "log in with hf auth login, or set HF_TOKEN",
-    403: "use a token with the right to write there (hf auth login), or a repo of your own",
-}
 
 
-def push_run(results: str | Path, repo_id: str, step: int) -> str:
-    """Upload a results folder's model, report and newest checkpoint in one commit; its URL.
+class Pushed(str):
+    """The URL of the commit that now holds what was pushed; `commit` is its hash."""
+
+    commit: str
+
+    def __new__(cls, url: str, commit: str) -> Pushed:
+        pushed = super().__new__(cls, url)
+        pushed.commit = commit
+        return pushed
+
+    @property
+    def url(self) -> str:
+        """The same, under the name it has in `/push`."""
+        return str(self)
+
+
+def push_folder(  # noqa: PLR0913  the Hub's arguments
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | bool | None = None,
+    overwrite_card: bool = False,
+    commit_message: str | None = None,
+    revision: str | None = None,
+    moved: Callable[[int], Any] | None = None,
+) -> Pushed:
+    """Upload what `save_pretrained`, `save_diffusers` or a training left in a folder; one commit.
+
+    That is the model, its card, samples, report and curve: never checkpoints or anything else in
+    the folder. The repo, private if asked for, and the branch `revision` are made if they are not
+    there. The card is made anew, with the repo's name, unless the folder holds one that somebody
+    has edited; one that somebody has edited in the repo stays unless `overwrite_card`. If nothing
+    differs, there is no commit, and the newest one is returned. `moved` is told how many bytes of
+    the weights were sent so far.
+
+    Raises HubError: no such folder, no model in it, a token in one of its texts, no right to write
+    there, no network, or `private` though the repo is public.
+    """
+    names = _model_files(Path(folder))
+    told = {
+        "branch": repos.check_revision(revision),
+        "message": commit_message or f"Upload {Path(folder).resolve().name} with ddpm_hub",
+        "private": private,
+        "keep_card": not overwrite_card,
+    }
+    return _push(folder, names, repo_id, token, told, moved)
+
+
+def preview(folder: str | Path, repo_id: str) -> tuple[str, dict[str, int]]:
+    """What `push_folder` uploads: the card's text, and the bytes of each file. Nothing is asked.
+
+    Raises HubError: no model in the folder, no name of a repo.
+    """
+    folder, repo_id = Path(folder), check_repo_id(repo_id)
+    names = _model_files(folder)
+    text = _new_card(folder, repo_id)
+    if text is None and CARD in names:
+        text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    return text or "", sizes | ({CARD: len(text.encode())} if text else {})
+
+
+def push_run(results: str | Path, repo_id: str, step: int) -> Pushed:
+    """Upload a results folder's model, report and newest checkpoint in one commit.
 
     The repo is created if it is not there. Earlier checkpoints leave its newest commit; a README
-    that is there stays as it is. Raises HubError: no such owner, no right to write, no network.
+    that somebody has edited stays. Raises HubError: no such owner, no right to write, no network.
     """
-    from ddpm_hub import checkpoint  # here, since the child does without torch
+    from ddpm_hub import checkpoint  # here, since a folder is pushed without torch
 
     newest = checkpoint.newest(results)
-    state = f"{checkpoint.FOLDER}/{newest.name}" if newest else ""
-    told = check_repo_id(repo_id), str(results), str(step), state
-    return _in_a_child("push", told, f"{shown(repo_id)} could not be written")
+    state = [f"{checkpoint.FOLDER}/{newest.name}"] if newest else []
+    names = [name for name in (*MODEL, *EXTRAS) if (Path(results) / name).is_file()]
+    replaces = f"{checkpoint.FOLDER}/{checkpoint.NAME.pattern}" if state else ""
+    told = {"message": f"Step {step}", "replaces": replaces}
+    return _push(results, names + state, repo_id, None, told)
 
 
 def fetch_checkpoint(repo_id: str, results: str | Path) -> Path | None:
@@ -62,111 +124,78 @@ def fetch_checkpoint(repo_id: str, results: str | Path) -> Path | None:
     A repo that does not exist has none. Raises HubError if it cannot be asked, or if the file is
     not, byte by byte, the one that was uploaded.
     """
-    from ddpm_hub import checkpoint, files
+    from ddpm_hub import checkpoint
 
     staging = Path(results) / STAGING
-    told = check_repo_id(repo_id), str(staging), f"{checkpoint.FOLDER}/{checkpoint.NAME.pattern}"
+    pattern = f"{checkpoint.FOLDER}/{checkpoint.NAME.pattern}"
+    told = {"repo_id": check_repo_id(repo_id), "pattern": pattern, "local_dir": str(staging)}
     failed = f"no checkpoint could be had from {shown(repo_id)}"
+    otherwise = "; or train with resume=None"
     try:
-        name = _in_a_child("fetch", told, failed, "; or train with resume=None")
-        if name is None:
+        found = client.call(hub_tasks.newest, told, client.check_token(None))
+        if found is None:
             return None
+        name, facts = found
+        if not intact(staging / name, File(*facts)):
+            raise HubError(f"{name} of {shown(repo_id)} arrived damaged: try again{otherwise}")
         path = Path(results) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_durably(path, lambda temporary: os.replace(staging / name, temporary))
         return path
+    except Failure as failure:
+        raise failure.sentence(failed, repos.page(repo_id), otherwise) from failure
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # also what a killed download left
 
 
-def check_repo_id(repo_id: str) -> str:
-    """`repo_id`, or a HubError unless it is user/name, of the characters the Hub takes."""
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise HubError(f"{shown(repo_id)} is no name of a repo ({error}): use user/name") from error
-    if "/" not in repo_id:
-        raise HubError(f"{shown(repo_id)} does not say whose repo it is: use user/name")
-    return repo_id
-
-
-def serve() -> None:
-    """In the child: do the task on the command line; the answer is a line of JSON on stdout."""
-    silence, task, *told = sys.argv[2:]
-    get_session().timeout = float(silence)
-    try:
-        answer = {"done": TASKS[task](*told)}
-    except Exception as error:  # of the network, the client or the disk: for the parent to say
-        why = getattr(error, "server_message", None) or str(error) or type(error).__name__
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        answer = {"why": why.strip().splitlines()[0], "status": status}
-    sys.stdout.write(f"\n{json.dumps(answer)}\n")
-
-
-def _in_a_child(task: str, told: tuple[str, ...], failed: str, cure: str = "") -> Any:
-    """What a task returns; HubError, beginning with `failed`, if it fails or takes for ever."""
-    environment = os.environ | {
-        "HF_TOKEN": get_token() or "",  # a notebook's secret is known to this process only
-        "HF_XET_CLIENT_READ_TIMEOUT": f"{SILENCE:g}s",
-        "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2",  # 4 to 7 minutes without, 8 seconds with
-    }
-    paths = "\n".join(map(str, sys.path))
-    command = [sys.executable, "-c", CHILD, paths, str(SILENCE), task, *told]
-    try:
-        child = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST,
-            start_new_session=True,  # Ctrl-C is for the training, which then pushes what it has
+def _model_files(folder: Path) -> list[str]:
+    """What of a folder is published, by name; HubError if there is no model in it."""
+    names = [name for name in (*MODEL, *EXTRAS, *DIFFUSERS) if (folder / name).is_file()]
+    weights = any(name.endswith(".safetensors") for name in names)
+    if not weights or not CONFIGS.intersection(names):
+        raise HubError(
+            f"{shown(str(folder))} holds no model ({' and '.join(MODEL)}): give a folder of "
+            "save_pretrained or of a training"
         )
-        answer = json.loads(child.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        answer = {"why": f"it was not done after {LONGEST / 60:g} minutes"}
-    except OSError as error:
-        answer = {"why": f"the Hub's client could not be started: {error}"}
-    except (IndexError, ValueError):
-        answer = {"why": f"the Hub's client ended: {child.stderr.strip()[-200:]}"}
-    if "why" in answer:
-        advice = CURES.get(answer.get("status"), "check the name and the network")
-        raise HubError(f"{failed} ({answer['why']}): {advice}{cure}")
-    return answer["done"]
+    return names
 
 
-def _push(repo_id: str, results: str, step: str, state: str) -> str:
-    api, folder = HfApi(), Path(results)
-    api.create_repo(repo_id, exist_ok=True)
-    there = set(api.list_repo_files(repo_id))
-    names = [*FILES, *({CARD} - there), state]
-    old = {n for n in there if state and n.startswith(state.split("/")[0] + "/")} - {state}
-    changes = [CommitOperationAdd(n, folder / n) for n in names if (folder / n).is_file()]
-    changes += [CommitOperationDelete(name) for name in sorted(old)]
-    return api.create_commit(repo_id, changes, commit_message=f"Step {step}").commit_url
+def _push(
+    folder: str | Path,
+    names: list[str],
+    repo_id: str,
+    token: str | bool | None,
+    told: dict[str, Any],
+    moved: Callable[[int], Any] | None = None,
+) -> Pushed:
+    paths = {name: (Path(folder) / name).resolve() for name in names}
+    told |= {"repo_id": check_repo_id(repo_id)}
+    token = client.check_token(token)
+    with tempfile.TemporaryDirectory() as made:
+        if (text := _new_card(Path(folder), repo_id)) is not None:
+            paths[CARD] = Path(made) / CARD
+            paths[CARD].write_text(text, encoding="utf-8")
+        check_no_token(paths)
+        told["files"] = {name: str(path) for name, path in paths.items()}
+        try:
+            commit = client.call(hub_tasks.commit, told, token, moved)
+        except Failure as failure:
+            failed = f"{shown(repo_id)} could not be written"
+            raise failure.sentence(failed, repos.page(repo_id)) from failure
+    return Pushed(f"{repos.page(repo_id)}/commit/{commit}", commit)
 
 
-def _fetch(repo_id: str, folder: str, pattern: str) -> str | None:
-    try:
-        info = HfApi().model_info(repo_id, files_metadata=True)
-    except RepositoryNotFoundError:
-        return None  # the first push will create it
-    found = [(re.fullmatch(pattern, file.rfilename), file) for file in info.siblings]
-    steps = {int(match[1]): file for match, file in found if match}
-    if not steps:
+def _new_card(folder: Path, repo_id: str) -> str | None:
+    """The card of a folder as it now is, under the repo's name and the card's licence.
+
+    None if somebody wrote the one that lies there. Of a network of somebody's own there is no
+    config, and nothing to say.
+    """
+    card = folder / CARD
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if text and not is_generated(text):
         return None
-    newest = steps[max(steps)]
-    path = hf_hub_download(repo_id, newest.rfilename, revision=info.sha, local_dir=folder)
-    if newest.lfs is not None and _sha256(path) != newest.lfs.sha256:
-        raise OSError(f"{newest.rfilename} arrived damaged: try again")
-    return newest.rfilename
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-TASKS = {"push": _push, "fetch": _fetch}
+    if not (folder / CONFIG).is_file():
+        return renamed(text, repo_id) if text else None  # a folder of diffusers alone
+    licence = LICENCE.search(text)
+    return of_folder(folder, repo_id, **({"license": licence[1]} if licence else {}))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_hub.errors import ConfigError, DataError, check_int, shown
-from ddpm_hub.nets.unet import check_divisible
+from ddpm_hub.nets.arguments import check_divisible
 
 RANGE_TOLERANCE = 0.01  # resampling an image overshoots [0, 1] a little
 

@@ -77,7 +77,7 @@ def ddpm(
     for t, s in pairwise(ts):
         x0, eps, share = predict(x, t, x0)
         a_t, a_s = process.alpha_bar(t), process.alpha_bar(s)
-        alpha = a_t / a_s
+        alpha = process.alpha(t, s)
         towards_x0 = a_s**0.5 * (1 - alpha) / (1 - a_t)
         x = towards_x0 * x0 + alpha**0.5 * (1 - a_s) / (1 - a_t) * x
         if s >= 0:

@@ -410,6 +410,7 @@ class Hub:
                 "id": repo_id, "kind": kind, "author": user["name"], "private": body.get("visibility") == "private" or bool(body.get("private")),
                 "gated": False, "granted": [], "sdk": body.get("sdk"), "createdAt": now(), "branches": {}, "tags": {}, "commits": {},
                 "secrets": {s["key"]: True for s in body.get("secrets", [])}, "hardware": body.get("hardware") or "cpu-basic",
+                "sleep": body.get("sleepTimeSeconds"), "volumes": body.get("volumes"), "variables": {v["key"]: v["value"] for v in body.get("variables", [])},
             }  # fmt: skip
             attributes = "".join(
                 f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n"
@@ -513,7 +514,8 @@ class Hub:
     @staticmethod
     def _runtime(repo: dict) -> dict:
         return {"stage": "NO_APP_FILE" if "app.py" not in repo["commits"][repo["branches"]["main"]]["files"] else "RUNNING",
-                "hardware": {"current": repo["hardware"], "requested": repo["hardware"]}, "storage": None, "gcTimeout": 172800}  # fmt: skip
+                "hardware": {"current": repo["hardware"], "requested": repo["hardware"]}, "storage": None, "gcTimeout": repo.get("sleep") or 172800,
+                "volumes": repo.get("volumes"), **repo.get("trouble", {})}  # fmt: skip
 
     async def runtime(self, request: Request) -> Response:
         return JSONResponse(self._runtime(self.repo(request)))
@@ -524,9 +526,30 @@ class Hub:
 
     async def space_hardware(self, request: Request) -> Response:
         repo = self.repo(request, write=True)
-        repo["hardware"] = (await request.json())["flavor"]
+        body = await request.json()
+        repo["hardware"], repo["sleep"] = body["flavor"], body.get("sleepTimeSeconds")
         self.store.save(repo)
         return JSONResponse(self._runtime(repo))
+
+    async def space_sleep(self, request: Request) -> Response:
+        repo = self.repo(request, write=True)
+        repo["sleep"] = (await request.json())["seconds"]
+        self.store.save(repo)
+        return JSONResponse(self._runtime(repo))
+
+    async def space_volumes(self, request: Request) -> Response:
+        repo = self.repo(request, write=True)
+        repo["volumes"] = (await request.json())["volumes"]
+        self.store.save(repo)
+        return JSONResponse(self._runtime(repo))
+
+    async def space_variables(self, request: Request) -> Response:
+        repo = self.repo(request, write=True)
+        if request.method == "POST":
+            body = await request.json()
+            repo["variables"][body["key"]] = body["value"]
+            self.store.save(repo)
+        return JSONResponse({key: {"value": value} for key, value in repo["variables"].items()})
 
     async def space_secret(self, request: Request) -> Response:
         repo = self.repo(request, write=True)
@@ -1095,6 +1118,9 @@ class Hub:
             Route(f"{api}/auth-check", self.auth_check),
             Route(f"{api}/runtime", self.runtime),
             Route(f"{api}/hardware", self.space_hardware, methods=["POST"]),
+            Route(f"{api}/sleeptime", self.space_sleep, methods=["POST"]),
+            Route(f"{api}/volumes", self.space_volumes, methods=["PUT"]),
+            Route(f"{api}/variables", self.space_variables, methods=["GET", "POST"]),
             Route(f"{api}/secrets", self.space_secret, methods=["POST"]),
             Route(api, self.info),
             Route("/cdn/{digest}", self.cdn_get),

@@ -10,19 +10,22 @@ PACKAGE = ROOT / "ddpm_hub"
 FLOORS = [
     {"version", "errors", "config", "assignment"},
     {"schedules", "spacings", "gaussians", "images", "runtime", "config_file", "files"}
-    | {"randomness", "distributed"},
-    {"sources", "weights"},
-    {"interop"},
+    | {"randomness", "distributed", "pickles", "markdown", "curve", "leaks"},
+    {"client", "hub_cache", "checkpoint", "weights", "facts"},
+    {"card"},
+    {"repos"},
+    {"hub_tasks"},
+    {"sources", "hub", "space_tasks"},
+    {"interop", "space"},
     {"hub_model"},
     {"nets", "data"},
     {"inputs"},
     {"diffusion"},
     {"loss", "likelihood", "samplers"},
     {"streams"},
-    {"sampling", "checkpoint"},
+    {"sampling"},
     {"editing"},
     {"model"},
-    {"hub"},
     {"training", "evaluate"},
     {"cli", "app"},
 ]
@@ -30,7 +33,8 @@ FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"__init__", "__main__"}  # the public names, and `python -m ddpm_hub`: they see all floors
 ONLY_IN = {
     "gradio": {"app"},
-    "huggingface_hub": {"hub_model", "data", "hub", "sources"},
+    "huggingface_hub": {"hub_model", "data", "client", "hub_cache", "repos", "sources"}
+    | {"card", "facts", "hub_tasks", "space", "space_tasks"},
     "typer": {"cli"},
     "argparse": {"cli"},
     "diffusers": set(),

@@ -20,12 +20,19 @@ import victim
 from huggingface_hub import HfApi
 from local_hub import LocalHub
 
-from ddpm_hub import checkpoint, hub, train
+from ddpm_hub import checkpoint, client, hub, train
 from ddpm_hub.errors import HubError
 
 HERE = Path(__file__).parent
 REPO = "alice/run"
-MODEL = {"config.json", "model.safetensors", "README.md", "samples.png", "training.json"}
+MODEL = {
+    "config.json",
+    "model.safetensors",
+    "README.md",
+    "samples.png",
+    "loss.png",
+    "training.json",
+}
 STATE = "checkpoints/step-{:08d}.safetensors"
 MINE = b"---\nlicense: mit\n---\n# My own words\n"
 DOWNLOAD = {False: "GET /cdn/", True: "GET /cas/xorb/"}
@@ -101,8 +108,9 @@ def test_a_training_is_pushed_while_it_lasts_and_at_its_end(server, tmp_path, ca
     assert commits(server) == ["Step 3", "Step 6", "Step 8"]
     assert set(api(server).list_repo_files(REPO)) == {".gitattributes", STATE.format(8), *MODEL}
     assert json.loads(content(server, "training.json"))["step"] == 8
-    for name in (STATE.format(8), *MODEL):
+    for name in {STATE.format(8), *MODEL} - {"README.md"}:
         assert content(server, name) == (tmp_path / "run" / name).read_bytes()
+    assert f'from_pretrained("{REPO}")' in content(server, "README.md").decode()
     assert "".join(capfd.readouterr()) == ""
 
 
@@ -178,7 +186,7 @@ def test_a_hub_that_goes_down_is_a_warning_and_the_files_stay_here(server, tmp_p
 
 
 def test_a_push_that_failed_is_made_up_for_by_the_next_one(server, tmp_path):
-    server.fault("POST /api/models/alice/run/commit", "status:503", nth=2)
+    server.fault("POST /api/models/alice/run/commit", "status:503", nth=2, times=4)
     with pytest.warns(UserWarning, match="step 6 was not pushed") as caught:
         list(training(tmp_path / "run", train_num_steps=8))
     assert missed(caught) == 1
@@ -266,7 +274,7 @@ def test_what_a_killed_download_left_is_removed(server, results, tmp_path):
 
 @pytest.mark.parametrize("asked", ["POST /api/repos/create", "POST /cas/", "POST .*/commit/"])
 def test_a_server_that_falls_silent_is_given_up(asked, server, results, monkeypatch):
-    monkeypatch.setattr(hub, "SILENCE", 1.0)
+    monkeypatch.setattr(client, "SILENCE", 1.0)
     server.fault(asked, "slow:600", times=100)
     begun = time.monotonic()
     with pytest.raises(HubError, match="could not be written"):
@@ -284,8 +292,8 @@ def test_storage_that_is_down_is_given_up(server, results):
 
 def test_a_server_that_drips_is_given_up_in_the_end(server, results, monkeypatch):
     """Each byte comes in time, the whole never."""
-    monkeypatch.setattr(hub, "LONGEST", 3.0)
-    server.fault("GET /api/models/alice/run/tree", "drip:600")
+    monkeypatch.setattr(client, "LONGEST", 3.0)
+    server.fault("GET /api/models/alice/run", "drip:600", times=9)
     begun = time.monotonic()
     with pytest.raises(HubError, match=r"not done after 0.05 minutes\): check the name"):
         hub.push_run(results, REPO, 6)

@@ -13,6 +13,8 @@ import typer
 from tqdm import tqdm
 
 from ddpm_hub.cli.evaluate import evaluate
+from ddpm_hub.cli.hub import Model, Revision, convert, info, push
+from ddpm_hub.cli.space import space
 from ddpm_hub.cli.train import train
 from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
 from ddpm_hub.version import __version__
@@ -23,11 +25,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Model = Annotated[str, typer.Argument(help="a folder, a repo id of the Hub, or 'bundled'")]
-
 
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(push)
+app.command()(convert)
+app.command()(info)
+app.add_typer(space, name="space", no_args_is_help=True)
 
 
 @app.command()
@@ -55,6 +59,7 @@ def sample(  # noqa: PLR0913  each is an option of the command
         Optional[Path],  # noqa: UP045
         typer.Option(help="film of what the network believes, .webp or .gif"),
     ] = None,
+    revision: Revision = None,
 ) -> None:
     """Draw a grid of images."""
     from ddpm_hub import images
@@ -63,7 +68,9 @@ def sample(  # noqa: PLR0913  each is an option of the command
     from ddpm_hub.runtime import pick_device
 
     kind = check_choice("film", gif.suffix[1:], ("webp", "gif")) if gif else None
-    diffusion = GaussianDiffusion.from_pretrained(model, map_location=pick_device())
+    diffusion = GaussianDiffusion.from_pretrained(
+        model, revision=revision, map_location=pick_device()
+    )
     stream = diffusion.sample_stream(
         n, sampler=sampler, steps=steps, eta=eta, spacing=spacing, seed=seed
     )
@@ -78,22 +85,6 @@ def sample(  # noqa: PLR0913  each is an option of the command
     if gif:
         gif.write_bytes(images.animate(frames, kind))
         print(f"{gif}: {len(frames)} frames")
-
-
-@app.command()
-def info(model: Model) -> None:
-    """Say what a model is: size, process, network."""
-    from ddpm_hub.model import GaussianDiffusion
-
-    diffusion = GaussianDiffusion.from_pretrained(model)
-    parameters = sum(p.numel() for p in diffusion.parameters())
-    height, width = diffusion.image_size
-    print(f"model        {model}")
-    print(f"parameters   {parameters:,}")
-    print(f"images       {diffusion.channels} x {height} x {width}")
-    print(f"process      T = {diffusion.num_timesteps}, {diffusion.config['beta_schedule']} betas")
-    print(f"objective    {diffusion.objective}")
-    print(f"network      {type(diffusion.model).__name__} {diffusion.model.config}")
 
 
 @app.callback(invoke_without_command=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 import typer
 from tqdm import tqdm
 
+from ddpm_hub.cli.hub import Model, Revision
 from ddpm_hub.errors import ConfigError
 from ddpm_hub.version import __version__
 
@@ -18,7 +19,7 @@ STEPS = 50  # network calls per batch, unless told: all T take hours on a CPU
 
 
 def evaluate(  # noqa: PLR0913  each is an option of the command
-    model: Annotated[str, typer.Argument(help="a folder, a repo id of the Hub, or 'bundled'")],
+    model: Model,
     data: Annotated[
         str, typer.Option(help="the real images: bundled, a folder, a zip, or hub:user/dataset")
     ] = "bundled",
@@ -84,8 +85,9 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     ] = None,
     json: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="file for all figures"),
+        typer.Option(help="file for all figures; MODEL/evaluation.json, and its card has them"),
     ] = None,
+    revision: Revision = None,
 ) -> None:
     """Judge a model: sample quality, loss by t, bits/dim.
 
@@ -98,11 +100,11 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     from ddpm_hub.runtime import pick_device
 
     device = pick_device()
-    diffusion = GaussianDiffusion.from_pretrained(model, map_location=device)
+    diffusion = GaussianDiffusion.from_pretrained(model, revision=revision, map_location=device)
     options = {"eta": eta, "spacing": spacing, **_options(option or ())}
     steps = min(STEPS, diffusion.num_timesteps) if steps is None else steps
     drawing = library.Drawing(samples, sampler, steps, seed, batch_size, mixed_precision, options)
-    size, ema = (diffusion.image_size, diffusion.channels), library.is_averaged(model)
+    size, ema = (diffusion.image_size, diffusion.channels), library.is_averaged(model, revision)
     team, shared = join(device), {"ema": ema, "seed": seed}
     plan: dict[str, Any] = {}
     if quality:

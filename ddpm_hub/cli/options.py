@@ -1,13 +1,15 @@
-"""Options of the command line made from TrainConfig: default and help of each stand there."""
+"""What commands share: options made from TrainConfig (default and help stand there), and a bar."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
+from tqdm import tqdm
 
 from ddpm_hub.config import TrainConfig
 
@@ -40,6 +42,13 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(kept + made)
     run.__annotations__ = {p.name: p.annotation for p in kept + made}
     return run
+
+
+@contextmanager
+def upload_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for uploads of over 2 s; inside, a function that is told the bytes sent so far."""
+    with tqdm(desc=what, total=total, unit="B", unit_scale=True, delay=2) as bar:
+        yield lambda sent: bar.update(max(0, min(sent, total) - bar.n))
 
 
 def _parameter(field: Field) -> inspect.Parameter:

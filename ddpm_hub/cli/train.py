@@ -45,7 +45,7 @@ def train(
 
     chosen = PRESETS[check_choice("preset", preset, PRESETS)]
     given = {name: value for name, value in config.items() if value is not None}
-    channels = channels or (chosen.unet["channels"] if data == "bundled" else 3)
+    channels = channels or (None if data == "bundled" else 3)
     try:
         _train(data, _model(chosen, image_size, channels, given), chosen, given, log_with or ())
     except Interrupted as stop:
@@ -57,13 +57,12 @@ def _model(preset, image_size, channels, given):
     import torch
 
     from ddpm_hub.model import GaussianDiffusion
-    from ddpm_hub.nets import Unet
+    from ddpm_hub.nets import build
     from ddpm_hub.runtime import pick_device
 
     torch.manual_seed(given.get("seed", preset.train.seed))
-    unet = Unet(**(preset.unet | {"channels": channels}))
     arguments = preset.diffusion | ({"image_size": image_size} if image_size else {})
-    return GaussianDiffusion(unet, **arguments).to(pick_device())
+    return GaussianDiffusion(build(preset.unet, channels), **arguments).to(pick_device())
 
 
 def _train(data, diffusion, preset, given, log_with):

@@ -63,14 +63,15 @@ class Quality:
         )
 
 
-def is_averaged(model: str | Path) -> bool | None:
+def is_averaged(model: str | Path, revision: str | None = None) -> bool | None:
     """Whether the weights that `from_pretrained(model)` opens are an average over training.
 
     Training writes the average, and beside it training.json, which says how it was made. Without
     that file nobody knows: None.
     """
     try:
-        report = json.loads(open_source(model).fetch("training.json").read_text(encoding="utf-8"))
+        path = open_source(model, revision=revision).fetch("training.json")
+        report = json.loads(path.read_text(encoding="utf-8"))
         return report["config"]["ema_decay"] > 0
     except (DDPMHubError, OSError, ValueError, LookupError, TypeError):
         return None

@@ -7,26 +7,14 @@ Nothing here builds a network or reads weights: `hub_model.py` does, from what i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from ddpm_hub.config_file import CONFIG, read_config
 from ddpm_hub.errors import ConfigError, WeightsError
+from ddpm_hub.interop import diffusers
+from ddpm_hub.interop.layout import Layout
 from ddpm_hub.sources import Source
 
 WEIGHTS = "model.safetensors"
-
-
-class Layout(NamedTuple):
-    """What a source holds.
-
-    config: as our own config.json has it, {"diffusion": ..., "unet": ...}.
-    weights: the path of the weights file in the source.
-    rename: the names in that file, as {name in the file: name in the model that config describes}.
-    """
-
-    config: dict[str, Any]
-    weights: str
-    rename: Callable[[list[str]], dict[str, str]]
 
 
 def ours(source: Source, allow_pickle: bool = False) -> Layout | None:
@@ -39,14 +27,25 @@ def ours(source: Source, allow_pickle: bool = False) -> Layout | None:
     return Layout(config, WEIGHTS, lambda names: {name: name for name in names})
 
 
-LAYOUTS: tuple[Callable[[Source, bool], Layout | None], ...] = (ours,)
+LAYOUTS: dict[str, Callable[[Source, bool], Layout | None]] = {
+    "diffusers": diffusers.read,
+    "ddpm_hub": ours,
+}
 
 
-def recognise(source: Source, allow_pickle: bool = False) -> Layout:
-    """The layout of a source, by its content; ConfigError if it is of no known kind."""
-    for layout in LAYOUTS:
-        if found := layout(source, allow_pickle):
+def recognise(source: Source, allow_pickle: bool = False, only: str | None = None) -> Layout:
+    """The layout of a source, by its content; ConfigError if it is of no known kind.
+
+    only: the row of LAYOUTS that it has to be.
+    """
+    for name, layout in LAYOUTS.items():
+        if only in (None, name) and (found := layout(source, allow_pickle)):
             return found
+    if only == "diffusers":
+        raise ConfigError(
+            f"{source.name} holds no UNet2DModel of diffusers: open it with from_pretrained, "
+            "which also reads what save_pretrained wrote"
+        )
     raise ConfigError(
         f"{source.name} holds no {CONFIG}: it is neither a folder or repo of save_pretrained, "
         "nor a DDPM of diffusers"

@@ -6,17 +6,14 @@ New are class conditioning (`num_classes`), any dtype, and errors from the const
 
 from __future__ import annotations
 
-import inspect
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_hub.config_file import config_section, plain
-from ddpm_hub.errors import ConfigError, shown
-from ddpm_hub.hub_model import HubModel
-from ddpm_hub.nets.arguments import check_arguments, check_divisible, per_level
+from ddpm_hub.config_file import plain
+from ddpm_hub.errors import ConfigError
+from ddpm_hub.nets.arguments import check_arguments, per_level
 from ddpm_hub.nets.blocks import (
     Attention,
     LinearAttention,
@@ -29,12 +26,10 @@ from ddpm_hub.nets.blocks import (
     downsample,
     upsample,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from ddpm_hub.nets.network import Network
 
 
-class Unet(HubModel):
+class Unet(Network):
     """Predicts noise, x0 or v from a noisy image and its timestep.
 
     Args:
@@ -62,6 +57,8 @@ class Unet(HubModel):
         ConfigError: an argument that cannot be, from the constructor; an image whose channels
             or sides do not fit, from the call.
     """
+
+    kind = "Unet"
 
     def __init__(  # noqa: PLR0913  the reference's arguments
         self,
@@ -185,32 +182,6 @@ class Unet(HubModel):
             x = resize(x)
         return self.final_conv(self.final_res_block(torch.cat((x, stem), dim=1), t))
 
-    def to_config(self) -> dict[str, Any]:
-        """{"unet": {"_class_name": "Unet", every constructor argument}}."""
-        return {"unet": {"_class_name": "Unet", **self.config}}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], **overrides: Any) -> Self:
-        """From `to_config`, or from the config of a diffusion around such a network."""
-        section = config_section(config, "unet", {"_class_name", *ARGUMENTS})
-        if section.get("_class_name", "Unet") != "Unet":
-            raise ConfigError(
-                f"config.json describes a {shown(section['_class_name'])}, not a Unet: "
-                "load it with the class it names"
-            )
-        unknown = sorted(overrides.keys() - ARGUMENTS)
-        if unknown:
-            raise ConfigError(f"Unet has no argument {shown(unknown)}: it has {sorted(ARGUMENTS)}")
-        if "dim" not in section | overrides:
-            raise ConfigError("config.json section 'unet' has no 'dim': it is damaged, save again")
-        return cls(**{k: v for k, v in (section | overrides).items() if k != "_class_name"})
-
-    @classmethod
-    def rename_weights(cls, names: list[str]) -> dict[str, str]:
-        """A diffusion's file has this network under `model.`; it loads from there too."""
-        prefix = "model." if all(name.startswith("model.") for name in names) else ""
-        return {name: name.removeprefix(prefix) for name in names}
-
     def _labels(self, classes: Tensor | None, x: Tensor) -> Tensor:
         if self.num_classes is None:
             raise ConfigError(
@@ -227,14 +198,3 @@ class Unet(HubModel):
             return classes
         hidden = torch.rand(classes.shape, device=classes.device) < self.cond_drop_prob
         return classes.masked_fill(hidden, self.num_classes)
-
-    def _check_image(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise ConfigError(
-                f"image of shape {tuple(x.shape)} does not fit this Unet of {self.channels} "
-                f"channels: pass (batch, {self.channels}, height, width)"
-            )
-        check_divisible(x.shape[-2:], self.downsample_factor)
-
-
-ARGUMENTS = set(inspect.signature(Unet.__init__).parameters) - {"self"}

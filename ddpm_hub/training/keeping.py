@@ -4,7 +4,7 @@ In the room: decisions and the results folder. Not in the room: what a state hol
 how a checkpoint becomes a file (checkpoint.py) and how files travel to the Hub (hub.py).
 
     results/config.json, model.safetensors, README.md     the averaged model, for from_pretrained
-    results/samples.png, training.json                    its samples, and how it was trained
+    results/samples.png, loss.png, training.json          its samples, and how it was trained
     results/checkpoints/step-00001000.safetensors         the whole state, to go on from
 """
 
@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddpm_hub import checkpoint, files, hub, runtime
+from ddpm_hub.card import CARD, CURVE, is_generated, of_folder
 from ddpm_hub.config import TrainConfig
-from ddpm_hub.config_file import CONFIG
+from ddpm_hub.curve import curve_png
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import CheckpointError, ConfigError, HubError
 from ddpm_hub.images import encode, grid
@@ -36,8 +37,8 @@ CURVE_POINTS = 500  # of the loss in training.json: each the mean of its stretch
 class Keeper:
     """Opens a results folder, saves to it, and leaves it in order."""
 
-    def __init__(self, state: State, config: TrainConfig, team: Team):
-        self.state, self.config, self.team = state, config, team
+    def __init__(self, state: State, config: TrainConfig, team: Team, data: dict[str, Any]):
+        self.state, self.config, self.team, self.data = state, config, team, data
         self.folder = None if config.results_folder is None else Path(config.results_folder)
         self.saved_step, self.saved_at = 0, time.monotonic()
         self.pushed_at = time.monotonic()
@@ -114,13 +115,18 @@ class Keeper:
             self.save(final=True)
 
     def _write_model(self, samples: Tensor | None) -> None:
-        text = json.dumps(self._report(), indent=2, allow_nan=False) + "\n"
+        report = self._report()
+        text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+        plot = curve_png(report)
         try:
             self._write_average()
             if samples is not None:
                 png = encode(grid(samples), "png")
                 files.write_durably(self.folder / "samples.png", lambda path: path.write_bytes(png))
+            if plot is not None:
+                files.write_durably(self.folder / CURVE, lambda path: path.write_bytes(plot))
             files.write_text(self.folder / "training.json", text)
+            self._write_card()
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"the model could not be written to {str(self.folder)!r} "
@@ -134,10 +140,13 @@ class Keeper:
             ema.to_config()
         except ConfigError:
             return  # a network of somebody's own: its weights are in the checkpoint
-        if (self.folder / CONFIG).exists():
-            ema._save_pretrained(self.folder)  # the mixin's own would delete CONFIG first
-        else:
-            ema.save_pretrained(self.folder)
+        ema.save_pretrained(self.folder)
+
+    def _write_card(self) -> None:
+        """What all these files say together; a card that somebody has edited stays as it is."""
+        path = self.folder / CARD
+        if path.exists() and is_generated(path.read_text(encoding="utf-8", errors="replace")):
+            files.write_text(path, of_folder(self.folder, self.config.push_to_hub))
 
     def _report(self) -> dict[str, Any]:
         state = self.state
@@ -149,6 +158,7 @@ class Keeper:
         by_t = [None if math.isnan(loss) else loss for loss in state.loss_by_t]
         rate = state.images_seen / state.seconds if state.seconds else 0.0
         return facts | {
+            "data": self.data,
             "loss": last if math.isfinite(last) else None,
             "images_per_second": round(rate, 1),
             "loss_by_t": by_t,

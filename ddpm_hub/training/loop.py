@@ -24,6 +24,7 @@ from ddpm_hub import distributed, runtime
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.data import ImageSet, ImageStream, load_data
 from ddpm_hub.data.feed import Feed, StreamFeed, feed_for
+from ddpm_hub.data.sets import HUB
 from ddpm_hub.errors import DDPMHubError
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.randomness import SeededGlobals, generator
@@ -93,7 +94,7 @@ class Training:
         check_data(images, diffusion)
         self.images, self.classes = images, check_labels(images, diffusion.model)
         self.state = State(diffusion, config)
-        self.keeper = Keeper(self.state, config, self.team)
+        self.keeper = Keeper(self.state, config, self.team, self._about(data))
         self.feed: Feed | StreamFeed = feed_for(
             images,
             config.seed,
@@ -101,6 +102,12 @@ class Training:
             diffusion.device,
             self.team,
         )
+
+    def _about(self, data: Any) -> dict[str, Any]:
+        """What the report says of the images: a name without a path, and how many if known."""
+        count = len(self.images) if isinstance(self.images, ImageSet) else None
+        of_hub = isinstance(data, str) and data.startswith(HUB)
+        return {"name": data if of_hub else getattr(self.images, "name", None), "images": count}
 
     def images_in_words(self) -> str:
         """What is trained on, for a person."""
