@@ -2,7 +2,8 @@
 
 The only package that imports gradio. tabs/ has the components and wiring, widgets/ the custom
 components, engine.py and runs.py the models and runs, jobs.py and its neighbours the trainings,
-limits.py what a visitor may ask for.
+opened.py and publish.py what comes from the Hub and goes there, limits.py what a visitor may ask
+for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm_hub.app import engine, jobs, runs
-from ddpm_hub.app.tabs import forward, lab, sample, train
+from ddpm_hub.app.tabs import forward, hub, lab, sample, train
 from ddpm_hub.app.theme import css, theme
 
 HEAD = """
@@ -38,11 +39,13 @@ def build(example: bool = True) -> gr.Blocks:
             with gr.Tab("Sample", id="sample"):
                 drawing = sample.build(demo)
             with gr.Tab("Train", id="train") as tab:
-                train.build(demo, tab, tabs, drawing)
+                trained = train.build(demo, tab, tabs, drawing)
             with gr.Tab("Forward", id="forward"):
                 forward.build()
-            with gr.Tab("Lab", id="lab"):
-                lab.build(demo)
+            with gr.Tab("Lab", id="lab") as tab:
+                lab.build(demo, tab, drawing[0])
+            with gr.Tab("Hub", id="hub") as tab:
+                hub.build(tab, tabs, drawing, trained)
     demo.queue(max_size=32)
     if example:
         runs.draw_example()

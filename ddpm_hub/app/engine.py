@@ -11,50 +11,86 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
 
 import ddpm_hub
 from ddpm_hub import PRESETS, images
 from ddpm_hub.app import limits
-from ddpm_hub.errors import ConfigError, DDPMHubError, HubError
+from ddpm_hub.errors import ConfigError, HubError
 
 YIELD_SECONDS = 0.04  # un-paced, a browser shows almost none of the frames it is sent
 MAX_FRAMES = 250  # of one run that are kept: all of a run up to that length
 MAX_MODELS = 2  # in memory, beside the bundled one
 CARD_BYTES = 64_000
 
-_models: OrderedDict[tuple[str, str | None], object] = OrderedDict()
-_models_lock = threading.Lock()
+Key = tuple[str, str | None]  # a model's name, and the revision if it is a repository
+
+_models: OrderedDict[Key, object] = OrderedDict()
+_cards: dict[Key, str] = {}  # of models of the Hub that are in memory
+_reading: dict[Key, Future] = {}
+_models_lock = threading.Lock()  # held for moments: nobody waits for another visitor's download
 
 
 def load(model: str = "bundled", revision: str | None = None):
     """The GaussianDiffusion of that name, on the best device, from the cache if it is there."""
-    key = (limits.model_name(model), limits.revision_name(revision))
-    if key[0].startswith("job:") and key not in _models:
-        from ddpm_hub.app import jobs
-
-        # outside the lock: the training hands its model over when its step is done
-        return adopt(key[0], jobs.desk().model(key[0].removeprefix("job:")))
+    key = _key(model, revision)
     with _models_lock:
-        if key not in _models:
-            _models[key] = _read(*key)
+        if key in _models:
+            return _used(key)
+        mine = key not in _reading
+        answer = _reading.setdefault(key, Future())
+    if mine:
+        try:
+            answer.set_result(_read(*key))
+        except BaseException as error:
+            answer.set_exception(error)
+        with _models_lock:
+            del _reading[key]
+    return answer.result()
+
+
+def adopt(model: str, diffusion, card: str = ""):
+    """Keep `diffusion` under that name, instead of what was there; gives it back."""
+    key = _key(model)
+    with _models_lock:
+        _models[key], _cards[key] = diffusion, card[:CARD_BYTES]
         return _used(key)
 
 
-def adopt(model: str, diffusion):
-    """Keep `diffusion` under that name, instead of what was there; gives it back."""
-    with _models_lock:
-        _models[model, None] = diffusion
-        return _used((model, None))
+def forget(model: str) -> None:
+    """Let go of what a visitor's own token opened; all else stays for others."""
+    if model.startswith("opened:"):
+        with _models_lock:
+            _models.pop(_key(model), None)
+            _cards.pop(_key(model), None)
 
 
-def _used(key: tuple[str, str | None]):
+def placed(diffusion):
+    """The model on the best device of this machine."""
+    from ddpm_hub.runtime import pick_device
+
+    return diffusion.to(pick_device())
+
+
+def holds(model: str) -> bool:
+    """Whether the model is in memory."""
+    return _key(model) in _models
+
+
+def _key(model: str, revision: str | None = None) -> Key:
+    repo, _, named = limits.model_name(model).partition("@")
+    return repo, limits.revision_name(revision or named)
+
+
+def _used(key: Key):
     """The model, and room for it: the one that was not used for longest goes."""
     _models.move_to_end(key)
     while len(_models) > MAX_MODELS + 1:
         oldest = next(k for k in _models if k[0] != "bundled")
         del _models[oldest]
+        _cards.pop(oldest, None)
     return _models[key]
 
 
@@ -65,12 +101,13 @@ def fresh(preset: str, seed: int):
     """
     import torch
 
+    from ddpm_hub.nets import build
     from ddpm_hub.randomness import SeededGlobals
     from ddpm_hub.runtime import pick_device
 
     row = PRESETS[preset]
     with _models_lock, SeededGlobals(torch.device("cpu"), "weights", seed):
-        network = ddpm_hub.Unet(**row.unet)
+        network = build(row.unet)
     return ddpm_hub.GaussianDiffusion(network, **row.diffusion).to(pick_device())
 
 
@@ -79,50 +116,56 @@ def size(preset: str) -> dict:
     """{parameters, megabytes} of a preset's model, counted without its memory."""
     import torch
 
+    from ddpm_hub.nets import build
+
     with torch.device("meta"):
-        network = ddpm_hub.Unet(**PRESETS[preset].unet)
+        network = build(PRESETS[preset].unet)
     parameters = sum(p.numel() for p in network.parameters())
     return {"parameters": parameters, "megabytes": parameters * 4 / 1e6}
 
 
 def _read(model: str, revision: str | None):
-    from ddpm_hub.runtime import pick_device
-
+    """A model that is not in memory; what everybody may read is all that a name can open."""
+    name, card = f"{model}@{revision}" if revision else model, ""
     if model == "bundled":
-        return ddpm_hub.GaussianDiffusion.from_pretrained("bundled").to(pick_device())
-    try:
-        # token=False: the owner's token would show a visitor the owner's private models
-        diffusion = ddpm_hub.GaussianDiffusion.from_pretrained(
-            model, revision=revision, token=False
-        )
-    except DDPMHubError:
-        raise
-    except Exception as error:  # the Hub client has a dozen ways to say no
-        raise HubError(
-            f"{model} cannot be loaded ({type(error).__name__}): check the name, and the network"
-        ) from None
-    return diffusion.to(pick_device())
+        diffusion = ddpm_hub.GaussianDiffusion.from_pretrained("bundled")
+    elif model.startswith("job:"):
+        from ddpm_hub.app import jobs
+
+        diffusion = jobs.desk().model(model.removeprefix("job:"))
+    elif model.startswith("opened:"):
+        raise HubError("this model is no longer in memory: open it again in the Hub tab")
+    else:
+        from ddpm_hub.app import opened
+
+        found = opened.look(model, revision)
+        diffusion, card = opened.load(found), found.card
+    return adopt(name, placed(diffusion), card)
 
 
 def model_card(model: str = "bundled", revision: str | None = None) -> dict:
     """What /load_model answers: name, parameters, image_size, timesteps, objective, card, ..."""
     diffusion = load(model, revision)
     config = diffusion.to_config()["diffusion"]
+    name, _ = key = _key(model, revision)
     return {
-        "name": limits.model_name(model),
+        "name": name,
         "parameters": sum(p.numel() for p in diffusion.parameters()),
         "image_size": list(diffusion.image_size),
         "channels": diffusion.channels,
         "timesteps": diffusion.num_timesteps,
         "objective": diffusion.objective,
         "schedule": config["beta_schedule"],
-        "source": _source(limits.model_name(model)),
-        "card": _card_text() if limits.model_name(model) == "bundled" else "",
+        "source": _source(name),
+        "card": _card_text() if name == "bundled" else _cards.get(key, ""),
     }
 
 
+SOURCES = {"bundled": "bundled", "job": "training", "opened": "private"}
+
+
 def _source(name: str) -> str:
-    return "bundled" if name == "bundled" else "training" if name.startswith("job:") else "hub"
+    return SOURCES.get(name.partition(":")[0], "hub")
 
 
 def _card_text() -> str:

@@ -44,7 +44,11 @@ def facts(preset: str, batch: int, steps: int, minutes: float) -> dict:
 def _speed(preset: str, batch: int) -> float | None:
     """Seconds per step as measured, or as a running training of this kind tells."""
     running = jobs.desk().current
-    if running is not None and (rate := running.newest.get("images_per_second")):
+    if (
+        running is not None
+        and not running.request.start
+        and (rate := running.newest.get("images_per_second"))
+    ):
         config = running.config()
         images = config.train_batch_size * config.gradient_accumulate_every
         note(running.request.preset, images, images / rate)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_hub import checkpoint, files, images
-from ddpm_hub.app import engine, limits
+from ddpm_hub.app import limits, starts
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.errors import ConfigError, DDPMHubError
 
@@ -70,9 +70,13 @@ class Job:
 
     # ---- on disk ----
     @classmethod
-    def create(cls, folder: Path, request: limits.TrainRequest, name: str) -> Job:
+    def create(
+        cls, folder: Path, request: limits.TrainRequest, name: str, start: Any = None
+    ) -> Job:
         """A new job, on the disk before anybody hears of it."""
         folder.mkdir(parents=True)
+        if start is not None:
+            starts.save(start, folder)
         record = {"name": name, "created": time.time(), "state": "queued"}
         job = cls(folder, record | {"request": request._asdict()})
         job._read = True  # there is nothing to read yet
@@ -177,7 +181,7 @@ class Job:
 
         self._read = True
         self._restore()
-        diffusion = engine.fresh(self.request.preset, self.request.seed)
+        diffusion = starts.network(self.folder, self.request)
         began = time.monotonic()
         if self.wish:
             return self._end(0)

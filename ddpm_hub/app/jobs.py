@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_hub import files
-from ddpm_hub.app import limits, uploads
+from ddpm_hub.app import limits, starts, uploads
 from ddpm_hub.app.job import ACTIVE, RECORD, Job
 from ddpm_hub.errors import CheckpointError, ConfigError
 
 MAX_WAITING = 4
 KEPT_FINISHED = 20  # folders of trainings that are over; the oldest goes first
 KEPT_OPEN = 40  # and of those somebody may still resume: a disk has an end
+KEPT_BYTES = 20_000_000_000  # of all of them: one that began with a large model takes a gigabyte
 FINISHED = ("done", "stopped", "error")
 LOG = logging.getLogger(__name__)
 
@@ -58,16 +59,21 @@ class Desk:
         self._tidy()
 
     # ---- what visitors ask for ----
-    def start(self, request: limits.TrainRequest) -> Job:
+    def start(self, request: limits.TrainRequest, model: Any = None) -> Job:
         """Queue a new training. DataError if its upload is gone, ConfigError if the queue is full.
+
+        model: a GaussianDiffusion to go on from, which `request.start` names; else new weights.
 
         Its pictures are written beside it first, so that it can be resumed without the visitor.
         """
         self._check_room()
         job_id = secrets.token_hex(8)  # unguessable: it is the key to the training
-        pictures = uploads.find(request.data, limits.shape_of(request.preset))
+        if model is not None:
+            starts.check(model, request)
+        pictures = uploads.find(request.data, starts.shape_of(request.preset, model))
+        name = f"{pictures.name}, from {request.start}" if model is not None else pictures.name
         try:
-            job = Job.create(self.folder / job_id, request, pictures.name)
+            job = Job.create(self.folder / job_id, request, name, model)
             if request.data != "bundled":
                 pictures.save(job.folder / "data.npy")
         except OSError as error:
@@ -195,6 +201,11 @@ class Desk:
         )
         over = [j for j in idle if j.state in FINISHED][KEPT_FINISHED:]
         over += [j for j in idle if j.state not in FINISHED][KEPT_OPEN:]
+        taken = 0
+        for job in idle:
+            taken += _bytes_of(job.folder)
+            if taken > KEPT_BYTES and job not in over:
+                over.append(job)
         for job in over:
             if (job.folder / RECORD).is_file():
                 shutil.rmtree(job.folder, ignore_errors=True)
@@ -219,6 +230,14 @@ def desk() -> Desk:
     made = Desk(Path(os.environ.get("DDPM_HUB_RUNS") or "runs").resolve())
     atexit.register(made.close)
     return made
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    with suppress(OSError):  # another app may share the folder, and be at work in it
+        for path in folder.rglob("*"):
+            total += path.stat().st_size
+    return total
 
 
 class _Lock:

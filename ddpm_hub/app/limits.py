@@ -54,10 +54,18 @@ OPTIONS: dict[str, tuple] = {
     "sample_raw": (),
 }
 
+# Models of the Hub: what a small machine can hold beside its own work, and not wait for ever for.
+MAX_PARAMETERS = 250_000_000
+MAX_WEIGHT_BYTES = 1_500_000_000
+MAX_README_BYTES = 1_000_000
+MAX_SAMPLES_BYTES, MAX_SAMPLES_PIXELS = 2_000_000, 2_000_000
+LONGEST_NAME = 96
+
 JOB_ID = re.compile(r"[0-9a-f]{16}")
 UPLOAD = re.compile(r"upload:[0-9a-f]{16}")
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
+OPENED = re.compile(r"opened:[0-9a-f]{32}")
 
 
 class Request(NamedTuple):
@@ -117,22 +125,45 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def model_name(name: object) -> str:
-    """ "bundled", "job:ID" of a training here, or a repository, owner/name. Never a path."""
+    """ "bundled", "job:ID" of a training here, or a repository, owner/name@revision. Never a path.
+
+    Also "opened:KEY", of a model that a visitor's own token opened: whoever has the key may use it.
+    """
     if name is None or name == "bundled":
         return "bundled"
     if isinstance(name, str) and name.startswith("job:"):
         return f"job:{job_id(name.removeprefix('job:'))}"
-    good = isinstance(name, str) and len(name) <= 96 and REPO_ID.fullmatch(name)
-    if not good or ".." in name or os.path.exists(name):
+    if isinstance(name, str) and OPENED.fullmatch(name):
+        return name
+    repo, at, revision = name.partition("@") if isinstance(name, str) else (name, "", "")
+    if not is_repo_id(repo):
         raise HubError(f'model {shown(name)} is neither "bundled" nor a repository: owner/name')
-    return name
+    return f"{repo}@{revision_name(revision)}" if at and revision else repo
+
+
+def is_repo_id(name: object) -> bool:
+    """Whether it is owner/name in the Hub's letters, and nothing on this machine."""
+    good = isinstance(name, str) and len(name) <= LONGEST_NAME and REPO_ID.fullmatch(name)
+    return bool(good) and ".." not in name and not os.path.exists(name)
+
+
+def repo_name(name: object) -> str:
+    """A repository's name as somebody typed or pasted it, its page's address included."""
+    text = name.strip() if isinstance(name, str) else name
+    if isinstance(text, str):
+        text = re.sub(r"^(https://)?(www\.)?(huggingface\.co|hf\.co)/", "", text).rstrip("/")
+    if not is_repo_id(text):
+        raise HubError(f"{shown(name)} is no repository of the Hub: use owner/name")
+    return text
 
 
 def revision_name(revision: object) -> str | None:
     """A branch, tag or commit; None (or "") for the default branch."""
     if revision is None or revision == "":
         return None
-    good = isinstance(revision, str) and len(revision) <= 96 and REVISION.fullmatch(revision)
+    good = (
+        isinstance(revision, str) and len(revision) <= LONGEST_NAME and REVISION.fullmatch(revision)
+    )
     if not good or ".." in revision:
         raise HubError(f"revision {shown(revision)} is not a branch, tag or commit")
     return revision
@@ -159,10 +190,11 @@ class TrainRequest(NamedTuple):
     minutes: float
     seed: int
     options: dict[str, Any]  # fields of TrainConfig that differ from the preset's
+    start: str | None = None  # the name of the model whose weights it goes on from
 
 
 def train_request(
-    data, preset, steps, seed, minutes=None, options: Mapping | None = None
+    data, preset, steps, seed, minutes=None, options: Mapping | None = None, start=None
 ) -> TrainRequest:
     """Check what a form or an endpoint asks for. None means: the preset's own, or the default."""
     preset = check_choice("preset", "tiny" if preset is None else preset, TRAIN_PRESETS)
@@ -176,6 +208,7 @@ def train_request(
         ),
         seed=whole("seed", row.seed if seed is None else seed, 0, MAX_SEED),
         options=train_options(row, options or {}),
+        start=None if start is None else str(start)[:LONGEST_NAME],
     )
 
 

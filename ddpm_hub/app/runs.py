@@ -216,7 +216,7 @@ def picture(run: Run) -> bytes:
     shown = images.enlarge(image, PICTURE_SIDE)
     metadata = {
         **run.meta(),
-        "model": _public_name(run.request.model),
+        "model": public_name(run.request.model),
         "ddpm_hub_version": __version__,
         "shows": "x" if last["done"] else "x0",
         "step": last["index"] + 1,
@@ -225,9 +225,16 @@ def picture(run: Run) -> bytes:
     return images.save_png(shown, metadata)
 
 
-def _public_name(model: str) -> str:
-    """Without the id of a training: who has that may stop it, and pictures are passed on."""
-    return "a training run" if model.startswith("job:") else model
+def public_name(model: str) -> str:
+    """Without the id of a training or the key of a private model: pictures are passed on."""
+    kind = model.partition(":")[0]
+    return {"job": "a training run", "opened": "a private model"}.get(kind, model)
+
+
+def title_of(model: str) -> str:
+    """The same as people write it: a repository with the first letters of its commit."""
+    name, at, commit = public_name(model).partition("@")
+    return f"{name} @ {commit[:7]}" if at else name
 
 
 def film(run: Run, format: str) -> bytes:

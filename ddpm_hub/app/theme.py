@@ -90,6 +90,7 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    """theme.css, lab.css and every widget's own sheet, in one string for `launch(css=...)`."""
-    sheets = [HERE / "theme.css", HERE / "lab.css", *sorted((HERE / "widgets").glob("*.css"))]
+    """The tabs' sheets and every widget's own, in one string for `launch(css=...)`."""
+    own = [HERE / name for name in ("theme.css", "lab.css", "hub.css")]
+    sheets = [*own, *sorted((HERE / "widgets").glob("*.css"))]
     return "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)

@@ -61,8 +61,11 @@ def wait_until_up(server: Server, seconds: float) -> None:
     pytest.fail(f"app.py did not answer within {seconds:.0f} s:\n{server.log()[-3000:]}")
 
 
-def start_server(folder: Path) -> Server:
-    """The app in a process of its own, which writes into `folder` alone; `stop_server` ends it."""
+def start_server(folder: Path, **changes: str) -> Server:
+    """The app in a process of its own, which writes into `folder` alone; `stop_server` ends it.
+
+    changes: of its environment. It works offline unless they say HF_HUB_OFFLINE="0".
+    """
     port = free_port()
     environment = os.environ | {
         "GRADIO_SERVER_NAME": "127.0.0.1",
@@ -72,6 +75,7 @@ def start_server(folder: Path) -> Server:
         "HF_HOME": str(folder / "hf"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+        **changes,
     }
     log_file = folder / f"log-{port}-{time.monotonic_ns()}.txt"
     with log_file.open("w") as log:
@@ -106,11 +110,14 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def serve(tmp_path):
-    """`serve()` starts another server on the test's own folder: to be killed, and started again."""
+    """`serve()` starts another server on the test's own folder: to be killed, and started again.
+
+    What it is given changes the server's environment.
+    """
     running = []
 
-    def start() -> Server:
-        running.append(start_server(tmp_path))
+    def start(**changes: str) -> Server:
+        running.append(start_server(tmp_path, **changes))
         return running[-1]
 
     yield start
@@ -206,3 +213,37 @@ def visit(opener):
     for visitor in visitors:
         visitor.context.close()
     assert [p for visitor in visitors for p in visitor.problems] == []
+
+
+@pytest.fixture(scope="module")
+def repos(tmp_path_factory):
+    """A Hub on this machine with good and bad repos."""
+    from hub_page import Repos
+    from local_hub import LocalHub
+
+    with LocalHub() as hub:
+        yield Repos(hub, tmp_path_factory.mktemp("repos"))
+
+
+@pytest.fixture(scope="module")
+def hub_server(repos, tmp_path_factory):
+    """The app as it meets that Hub, with the token of `owner` in its environment."""
+    folder = tmp_path_factory.mktemp("hub-server")
+    (folder / "tmp").mkdir()
+    running = start_server(
+        folder,
+        HF_ENDPOINT=repos.hub.url,
+        HF_TOKEN=repos.owner,
+        HF_HUB_OFFLINE="0",
+        TMPDIR=str(folder / "tmp"),
+    )
+    yield running
+    stop_server(running)
+
+
+@pytest.fixture
+def hub_tab(hub_server, visit_server):
+    """`hub_tab(...)` opens the Hub tab of that app."""
+    from hub_page import Page
+
+    return lambda **options: Page(visit_server(hub_server, reduced_motion="reduce", **options))

@@ -285,11 +285,11 @@ def test_the_raw_weights_pictures_come_when_they_are_asked_for(desk):
 
 def test_a_public_page_knows_only_what_its_browser_started(desk, monkeypatch):
     mine, other = (finish(desk.start(asked(steps=1, seed=s))) for s in (1, 2))
-    assert {job.id for job in tab._visible([])} == {mine.id, other.id}
+    assert {job.id for job in tab.visible([])} == {mine.id, other.id}
     monkeypatch.setenv("SPACE_ID", "somebody/demo")
-    assert tab._visible([]) == []
-    assert tab._visible([mine.id, "junk", 7]) == [mine]
-    assert tab._visible("junk") == []
+    assert tab.visible([]) == []
+    assert tab.visible([mine.id, "junk", 7]) == [mine]
+    assert tab.visible("junk") == []
 
 
 # ---- limits -------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ SETTINGS = (
     *("model", "sampler", "steps", "eta", "batch", "seed", "fresh"),
     *("spacing", "bounds", "variance"),
 )
+STEPS = 50  # to begin with, where the model has so many
 GPU = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one lane for everything heavy
 
 
@@ -40,7 +41,7 @@ def build(demo: gr.Blocks) -> list[Component]:
             panes = timeline(frames=runs.frames, export=runs.export)
     _wire(demo, form, panes)
     gr.api(api_sample, api_name="sample", **GPU)
-    gr.api(api_load_model, api_name="load_model", **GPU)
+    gr.api(api_load_model, api_name="load_model", concurrency_id="hub", concurrency_limit=8)
     return [form[name] for name in MODEL_PARTS]
 
 
@@ -58,7 +59,11 @@ def _form() -> dict:
         elem_id="sampler",
     )
     form["steps"] = gr.Radio(
-        list(limits.STEPS), value=50, label="Steps", elem_classes="ddpm-segments", elem_id="steps"
+        list(limits.STEPS),
+        value=STEPS,
+        label="Steps",
+        elem_classes="ddpm-segments",
+        elem_id="steps",
     )
     form["eta"] = gr.Slider(0, 1, 0, step=0.05, label="eta (1: as noisy as DDPM)", elem_id="eta")
     form["batch"] = gr.Radio(
@@ -202,13 +207,13 @@ def use_model(model: str = "bundled", title: str = ""):
     steps = sorted({s for s in limits.STEPS if s < card["timesteps"]} | {card["timesteps"]})
     return (
         model,
-        chip(card, title or _NAMES.get(card["source"], card["name"])),
-        gr.update(choices=steps),
+        chip(card, title or _NAMES.get(card["source"]) or runs.title_of(model)),
+        gr.update(choices=steps, value=STEPS if STEPS in steps else steps[-1]),
         gr.update(visible=model != "bundled"),
     )
 
 
-_NAMES = {"bundled": "Bundled model", "training": "A training run"}
+_NAMES = {"bundled": "Bundled model", "training": "A training run", "private": "A private model"}
 
 
 def chip(card: dict, name: str) -> str:
@@ -243,7 +248,8 @@ def api_sample(  # noqa: PLR0913  the endpoint's arguments
     """Draw images from noise, one message for each step.
 
     Args:
-        model: "bundled", a Hub repository, owner/name, or "job:KEY" of a training.
+        model: "bundled", a Hub repository, owner/name or owner/name@revision, or "job:KEY" of a
+            training.
         sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun or unipc.
         steps: network calls, 1 to the model's T.
         eta: noise of ddim and dpmpp_2m_sde, 0 (none) to 1; none: the sampler's own.

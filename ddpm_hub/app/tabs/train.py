@@ -20,6 +20,7 @@ from gradio.components import Component
 
 from ddpm_hub.app import engine, jobs, limits, reports
 from ddpm_hub.app.job import ACTIVE, Job
+from ddpm_hub.app.runs import title_of
 from ddpm_hub.app.tabs import train_api
 from ddpm_hub.app.tabs import train_form as forms
 from ddpm_hub.app.tabs.sample import sentences, use_model
@@ -61,8 +62,8 @@ def build(
             form = forms.build()
         with gr.Column(scale=8, min_width=340, elem_classes="ddpm-first"):
             page |= _right()
-    forms.wire(demo, form, page["upload"])
-    _wire_jobs(demo, tab, form, page)
+    forms.wire(demo, form, page["upload"], drawing[0])
+    _wire_jobs(demo, tab, form, page, drawing[0])
     page["try"].click(_try, page["watched"], [tabs, *drawing], **forms.ASKING)
     train_api.register()
     return {name: page[name] for name in ("publish", "watched", "known")}
@@ -93,7 +94,7 @@ def _right() -> dict[str, Component]:
     return page
 
 
-def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict) -> None:
+def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict, model: gr.State) -> None:
     watched, have, known = page["watched"], page["have"], page["known"]
     chosen = [watched, page["shown"]]
     view = [
@@ -105,7 +106,7 @@ def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict) -> None:
         event(_find, [known, watched], [*chosen, *view], **forms.LIGHT)
     form["start"].click(
         _start,
-        [known, page["upload"], *asked, *options],
+        [known, page["upload"], form["begin"], model, *asked, *options],
         [known, *chosen, *view],
         **forms.ASKING,
     )
@@ -117,14 +118,18 @@ def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict) -> None:
 
 
 # ---- trainings ----------------------------------------------------------------------------------
-def _start(known, upload, data, preset, steps, minutes, seed, *values):
+def _start(  # noqa: PLR0913  the form's fields
+    known, upload, begin, model, data, preset, steps, minutes, seed, *values
+):
     with sentences():
         if data == forms.OWN and not upload:
             raise ConfigError("there are no images yet: choose some files, or the garments")
         options = dict(zip(limits.OPTIONS, values, strict=True))
         source = upload if data == forms.OWN else "bundled"
-        request = limits.train_request(source, preset, steps, seed, minutes, options)
-        job = jobs.desk().start(request)
+        start = forms.start_of(begin, model)
+        title = None if start is None else title_of(model)
+        request = limits.train_request(source, preset, steps, seed, minutes, options, title)
+        job = jobs.desk().start(request, start)
     known = [*_ids(known), job.id][-KNOWN:]
     return known, job.id, job.id, *_view(job.id, known)
 

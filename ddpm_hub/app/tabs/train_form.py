@@ -13,10 +13,11 @@ from dataclasses import fields
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub.app import estimate, limits, uploads
+from ddpm_hub.app import engine, estimate, limits, starts, uploads
+from ddpm_hub.app.runs import title_of
 from ddpm_hub.app.tabs.sample import sentences
 from ddpm_hub.config import TrainConfig
-from ddpm_hub.errors import DDPMHubError
+from ddpm_hub.errors import ConfigError, DDPMHubError
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 LIGHT = QUIET | {"queue": False}
@@ -25,6 +26,8 @@ LIGHT = QUIET | {"queue": False}
 ASKING = QUIET | {"concurrency_id": "asking", "concurrency_limit": 16}
 CHOOSE = "Choose images, or one zip of them: each is cropped and scaled to what the network takes."
 GARMENTS, OWN = "Garments", "Your images"
+UNMEASURED = "How long a step takes shows when it runs; stop or pause it at any time."
+NEW, LOADED = "New weights", "Model in Sample"
 HELP = {f.name: f.metadata.get("help", "") for f in fields(TrainConfig)}
 
 
@@ -53,6 +56,13 @@ def build() -> dict[str, Component]:
         label="Preset",
         elem_classes="ddpm-segments",
         elem_id="train-preset",
+    )
+    form["begin"] = gr.Radio(
+        [NEW, LOADED],
+        value=NEW,
+        label="Begin with",
+        elem_classes=["ddpm-segments", "lab-wide"],
+        elem_id="train-begin",
     )
     _limits(form)
     with gr.Accordion("Advanced", open=False, elem_id="train-advanced"):
@@ -115,24 +125,22 @@ def options_of(preset: str) -> list:
     return [getattr(row, name) for name in limits.OPTIONS]
 
 
-def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State) -> None:
+def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State, model: gr.State) -> None:
     """Let the form answer: pictures as they are chosen, and what it will cost.
 
-    `upload` holds the id of the visitor's pictures.
+    `upload` holds the id of the visitor's pictures, `model` the name of the model in Sample.
     """
     batch = form["train_batch_size"]
-    costs = [form["preset"], form["steps"], form["minutes"], batch]
+    costs = [form["preset"], form["steps"], form["minutes"], batch, form["begin"], model]
+    network = [form["preset"], form["begin"], model]
+    pictures = [form["files"], upload, form["card"]]
     options = [form[name] for name in limits.OPTIONS]
     demo.load(_form_now, costs, [form["card"], form["estimate"]], **LIGHT)
-    form["data"].input(
-        _choose_data,
-        [form["data"], form["files"], form["preset"]],
-        [form["files"], upload, form["card"]],
-        **ASKING,
-    )
-    form["files"].change(
-        _take_files, [form["files"], form["preset"]], [upload, form["card"]], **ASKING
-    )
+    form["data"].input(_choose_data, [form["data"], form["files"], *network], pictures, **ASKING)
+    form["files"].change(_take_files, [form["files"], *network], pictures[1:], **ASKING)
+    form["begin"].input(
+        _choose_data, [form["data"], form["files"], *network], pictures, **ASKING
+    ).then(_estimate, costs, form["estimate"], **LIGHT)
     form["preset"].input(
         _choose_preset, form["preset"], [form["steps"], form["seed"], *options], **LIGHT
     ).then(_estimate, costs, form["estimate"], **LIGHT)
@@ -145,25 +153,35 @@ def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State) -> None:
 
 
 # ---- handlers -----------------------------------------------------------------------------------
-def _form_now(preset, steps, minutes, batch):
-    return _pictures_card("bundled", preset), _estimate(preset, steps, minutes, batch)
+def _form_now(preset, steps, minutes, batch, begin, model):
+    card = _pictures_card("bundled", preset, begin, model)
+    return card, _estimate(preset, steps, minutes, batch, begin, model)
 
 
-def _pictures_card(data: str, preset: str) -> str:
-    return pictures_card(uploads.find(data, limits.shape_of(preset)).card())
+def start_of(begin: str, model: str):
+    """The model that a training goes on from; None for new weights."""
+    return engine.load(model) if begin == LOADED else None
 
 
-def _choose_data(choice: str, files: list[str] | None, preset: str):
+def _pictures_card(data: str, preset: str, begin: str, model: str) -> str:
+    try:
+        shape = starts.shape_of(preset, start_of(begin, model))
+        return pictures_card(uploads.find(data, shape).card())
+    except DDPMHubError as error:
+        return waiting_card(f"{error}.")
+
+
+def _choose_data(choice: str, files: list[str] | None, preset: str, begin: str, model: str):
     if choice == GARMENTS:
-        return gr.update(visible=False), "", _pictures_card("bundled", preset)
-    return gr.update(visible=True), *_take_files(files, preset)
+        return gr.update(visible=False), "", _pictures_card("bundled", preset, begin, model)
+    return gr.update(visible=True), *_take_files(files, preset, begin, model)
 
 
-def _take_files(files: list[str] | None, preset: str):
+def _take_files(files: list[str] | None, preset: str, begin: str, model: str):
     if not files:
         return "", waiting_card(CHOOSE)
     try:
-        pictures = uploads.take(files, limits.shape_of(preset))
+        pictures = uploads.take(files, starts.shape_of(preset, start_of(begin, model)))
     except DDPMHubError as error:
         return "", waiting_card(f"{error}.")
     return pictures.id, pictures_card(pictures.card())
@@ -174,7 +192,9 @@ def _choose_preset(preset: str):
     return row.train_num_steps, row.seed, *options_of(preset)
 
 
-def _estimate(preset, steps, minutes, batch) -> str:
+def _estimate(preset, steps, minutes, batch, begin, model) -> str:
+    if begin == LOADED:
+        return waiting_card(f"Goes on from {title_of(model)}. {UNMEASURED}")
     row = limits.train_row(preset)
     steps, batch = steps or row.train_num_steps, batch or row.train_batch_size
     minutes = minutes or limits.MINUTES
@@ -186,14 +206,16 @@ def _measuring():
     return gr.update(value="Measuring", interactive=False)
 
 
-def _measure(preset, steps, minutes, batch) -> str:
+def _measure(preset, steps, minutes, batch, begin, model) -> str:
     with sentences():
+        if begin == LOADED:
+            raise ConfigError("a loaded model is measured while it trains: press Start")
         request = limits.train_request(
             "bundled", preset, steps, 0, minutes, {"train_batch_size": batch}
         )
         size = request.options.get("train_batch_size", limits.train_row(preset).train_batch_size)
         estimate.measure(preset, size)
-    return _estimate(preset, steps, minutes, batch)
+    return _estimate(preset, steps, minutes, batch, begin, model)
 
 
 def _measured():

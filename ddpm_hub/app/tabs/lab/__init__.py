@@ -7,8 +7,11 @@ torch.
 
 from __future__ import annotations
 
+import html
+
 import gradio as gr
 
+from ddpm_hub.app.runs import title_of
 from ddpm_hub.app.tabs.lab import (
     coding,
     compare,
@@ -19,15 +22,25 @@ from ddpm_hub.app.tabs.lab import (
     losses,
     sketch,
 )
+from ddpm_hub.app.tabs.lab.tool import LIGHT
+
+ASKED = "Compare samplers, How few steps, Shared latents and Interpolate ask <b>{}</b>."
+BOUND = (
+    '<p class="hub-note">This tool asks the bundled model: the pictures it works on are garments '
+    "of 28 x 28 pixels, as that one draws them.</p>"
+)
+BOUND_TOOLS = 4
 
 
-def build(demo: gr.Blocks, model: gr.State | None = None) -> None:
-    """Fill the surrounding gr.Tab with a sub-tab for each tool.
+def build(demo: gr.Blocks, tab: gr.Tab, model: gr.State) -> None:
+    """Fill `tab` with a sub-tab for each tool.
 
-    model: the name of the model that the first four ask; the bundled one if None. The others ask
-    the bundled one, whose data they have.
+    model: the name of the model that the first four ask. The others ask the bundled one, whose
+    data they have; while another is loaded, each says so.
     """
-    model = model or gr.State("bundled")
+    says = gr.HTML(visible=False, elem_id="lab-model")
+    notes: list[gr.HTML] = []
+    built: dict[str, gr.Slider | None] = {}
     with gr.Tabs(overflow_behavior="wrap", elem_id="lab-tabs", elem_classes="ddpm-subtabs"):
         for name, title, tool in (
             ("compare", "Compare samplers", compare),
@@ -36,7 +49,7 @@ def build(demo: gr.Blocks, model: gr.State | None = None) -> None:
             ("interpolation", "Interpolate", interpolation),
         ):
             with gr.Tab(title, id=f"lab-{name}", elem_id=f"lab-{name}"):
-                tool.build(demo, model)
+                built[name] = tool.build(demo, model)
         for name, title, tool in (
             ("coding", "Rate and distortion", coding),
             ("losses", "Loss by t", losses),
@@ -44,4 +57,16 @@ def build(demo: gr.Blocks, model: gr.State | None = None) -> None:
             ("inpaint", "Inpaint", inpaint),
         ):
             with gr.Tab(title, id=f"lab-{name}", elem_id=f"lab-{name}"):
+                notes.append(gr.HTML(BOUND, visible=False, elem_classes="lab-bound"))
                 tool.build(demo)
+    t = built["interpolation"]
+    for event in (tab.select, model.change):
+        event(_follow, [model, t], [says, t, *notes], **LIGHT)
+
+
+def _follow(model: str, t: int) -> list:
+    """Which model the first four ask, its range of t, and whether the others must say anything."""
+    other = model != "bundled"
+    text = f'<p class="hub-note">{ASKED.format(html.escape(title_of(model)))}</p>'
+    said = gr.update(value=text, visible=other)
+    return [said, interpolation.levels(model, t), *[gr.update(visible=other)] * BOUND_TOOLS]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ddpm_hub.app import engine
 from ddpm_hub.app.experiments import garments, limits
 from ddpm_hub.app.experiments.latents import interpolation
 from ddpm_hub.app.tabs.lab import tool
 from ddpm_hub.app.widgets.pair import pair
 from ddpm_hub.app.widgets.strips import strips
-from ddpm_hub.errors import ConfigError, shown
+from ddpm_hub.errors import ConfigError, DDPMHubError, shown
 
 INTRO = """
 Two real pictures are blended, noised to level **t** and denoised again (section 4.4, Figures 8
@@ -20,8 +21,11 @@ and 9). A small t keeps the double exposure; a large one gives pictures that are
 """
 
 
-def build(demo: gr.Blocks, model: gr.State) -> None:
-    """Fill the surrounding gr.Tab; `model` holds the name of the model that is asked."""
+def build(demo: gr.Blocks, model: gr.State) -> gr.Slider:
+    """Fill the surrounding gr.Tab; `model` holds the name of the model that is asked.
+
+    Gives the slider for t, whose range is that model's.
+    """
     tool.intro(INTRO)
     items = garments.thumbnails()
     first = {"pair": [items[5]["index"], items[0]["index"]], "extra": []}
@@ -56,3 +60,13 @@ def build(demo: gr.Blocks, model: gr.State) -> None:
         )
 
     tool.wire(start, [model, chosen, t, steps, seed], run_stop, panes)
+    return t
+
+
+def levels(model: str, t: int):
+    """The slider for t, from 0 to that model's last; in the middle if it stood beyond."""
+    try:
+        last = engine.load(model).num_timesteps - 1
+    except DDPMHubError:  # Sample says what is the matter with it
+        return gr.skip()
+    return gr.update(maximum=last, value=t if t <= last else (last + 1) // 2)

@@ -1,0 +1,41 @@
+"""Something that takes seconds, in a thread, told as a stream: for pages that show how far it is.
+
+Whoever stops listening does not stop it: a push that is under way is to end as it was meant to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+TICK = 0.25  # seconds between two signs of life
+
+
+class Done(NamedTuple):
+    """The end of such a stream: what the action returned."""
+
+    value: Any
+
+
+def in_background(action: Callable[[], Any]) -> Iterator[float | Done]:
+    """Seconds so far, every TICK, then `Done`. Raises what the action raises."""
+    answer: list[Any] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answer.append(action())
+        except BaseException as error:
+            failed.append(error)
+
+    began = time.monotonic()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        yield time.monotonic() - began
+        thread.join(TICK)
+    if failed:
+        raise failed[0]
+    yield Done(answer[0])
