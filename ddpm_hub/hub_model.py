@@ -23,8 +23,8 @@ from ddpm_hub.config_file import CONFIG, FORMAT_VERSION
 from ddpm_hub.errors import ConfigError
 from ddpm_hub.files import write_durably, write_text
 from ddpm_hub.hub import Pushed, check_repo_id, push_folder
+from ddpm_hub.hub.sources import open_source
 from ddpm_hub.interop import WEIGHTS, recognise
-from ddpm_hub.sources import open_source
 from ddpm_hub.version import __version__
 from ddpm_hub.weights import clean_state, fill
 

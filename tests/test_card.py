@@ -17,11 +17,12 @@ from local_hub import LocalHub
 from PIL import Image
 from victim import CONFIG, images, model
 
-from ddpm_hub import card, facts, train
+from ddpm_hub import card, train
+from ddpm_hub.card import facts
+from ddpm_hub.card.curve import curve_png, decades, ticks
 from ddpm_hub.config import TrainConfig
-from ddpm_hub.curve import curve_png, decades, ticks
 from ddpm_hub.errors import ConfigError
-from ddpm_hub.sources import BUNDLED
+from ddpm_hub.hub.sources import BUNDLED
 
 CONFIG_JSON = {
     "_class_name": "GaussianDiffusion",

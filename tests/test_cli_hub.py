@@ -22,7 +22,7 @@ from support import HERE, TRAINER, random_diffusion
 
 from ddpm_hub import GaussianDiffusion, UNet2D, card
 from ddpm_hub.cli import main
-from ddpm_hub.sources import BUNDLED
+from ddpm_hub.hub.sources import BUNDLED
 
 REPO = "alice/garments"
 MODEL = {"README.md", "config.json", "model.safetensors", "samples.png", "training.json"}

@@ -10,13 +10,11 @@ PACKAGE = ROOT / "ddpm_hub"
 FLOORS = [
     {"version", "errors", "config", "assignment"},
     {"schedules", "spacings", "gaussians", "images", "runtime", "config_file", "files"}
-    | {"randomness", "distributed", "pickles", "markdown", "curve", "leaks"},
-    {"client", "hub_cache", "checkpoint", "weights", "facts"},
+    | {"randomness", "distributed", "pickles"},
+    {"checkpoint", "weights"},
     {"card"},
-    {"repos"},
-    {"hub_tasks"},
-    {"sources", "hub", "space_tasks"},
-    {"interop", "space"},
+    {"hub"},
+    {"interop"},
     {"hub_model"},
     {"nets", "data"},
     {"inputs"},
@@ -33,8 +31,7 @@ FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"__init__", "__main__"}  # the public names, and `python -m ddpm_hub`: they see all floors
 ONLY_IN = {
     "gradio": {"app"},
-    "huggingface_hub": {"hub_model", "data", "client", "hub_cache", "repos", "sources"}
-    | {"card", "facts", "hub_tasks", "space", "space_tasks"},
+    "huggingface_hub": {"hub_model", "data", "hub", "card"},
     "typer": {"cli"},
     "argparse": {"cli"},
     "diffusers": set(),

@@ -23,9 +23,10 @@ from hub_support import (
     start,
 )
 
-from ddpm_hub import GaussianDiffusion, Unet, client, hub, repos, sources
+from ddpm_hub import GaussianDiffusion, Unet, hub
 from ddpm_hub.errors import ConfigError, DDPMHubError, HubError, WeightsError
-from ddpm_hub.hub_cache import Cache
+from ddpm_hub.hub import client, repos, sources
+from ddpm_hub.hub.cache import Cache
 
 FILES = {".gitattributes", "README.md", "config.json", "model.safetensors"}
 FIRST = "Upload GaussianDiffusion with ddpm_hub"
@@ -213,6 +214,13 @@ def test_offline_mode_asks_nothing_and_opens_what_is_there(there, tmp_path):
     (here, public, missing), _ = machine(OFFLINE, REPO, HF_HUB_OFFLINE="1")
     assert (here, public, asked(there)) == (None, None, [])
     assert "offline mode is on" in missing and "unset HF_HUB_OFFLINE" in missing
+
+
+def test_offline_mode_gives_what_was_private_to_the_machines_own_user_alone(server, tmp_path):
+    model().push_to_hub(REPO, private=True)
+    machine(OFFLINE, REPO)
+    (owner, stranger, _), _ = machine(OFFLINE, REPO, HF_HUB_OFFLINE="1")
+    assert owner is None and "offline mode is on" in stranger
 
 
 def test_a_branch_that_moved_is_not_opened_as_it_was_once_the_hub_says_so(there, cache):

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from hub_support import DOWNLOAD, REPO, api, commits, hub_on_this_machine, start
 
-from ddpm_hub import client, hub, hub_tasks, repos, sources
+from ddpm_hub import hub
 from ddpm_hub.errors import HubError
-from ddpm_hub.hub_cache import Cache, File, intact
+from ddpm_hub.hub import client, repos, sources, tasks
+from ddpm_hub.hub.cache import Cache, File, intact
 
 NAME = "model.safetensors"
 WEIGHTS = os.urandom(2**20)
@@ -173,7 +174,7 @@ def test_no_call_takes_a_minute_by_the_figures():
     """One fault: an answer that does not come, or a child that falls silent after its tries."""
     opening = repos.ANSWER_SECONDS + repos.WAIT
     assert opening < client.SILENCE
-    assert hub_tasks.PATIENCE + client.SILENCE < MINUTE - 10
+    assert tasks.PATIENCE + client.SILENCE < MINUTE - 10
     assert client.ANSWER < client.SILENCE
 
 
@@ -220,7 +221,7 @@ def test_what_fails_for_ever_is_an_error_within_a_minute(xet, server, tmp_path, 
 # ---- what is left behind ------------------------------------------------------------------------
 FETCHING = """
 import sys
-from ddpm_hub import sources
+from ddpm_hub.hub import sources
 try:
     sources.Repo("alice/model", cache_dir=sys.argv[1]).fetch("model.safetensors")
 except KeyboardInterrupt:
@@ -349,10 +350,10 @@ def test_a_push_that_nobody_answers_is_given_up(line, xet, server, folder, impat
 def test_a_client_that_dies_is_a_failure_that_says_what_it_said(monkeypatch):
     monkeypatch.setattr(client, "CHILD", "import sys; sys.exit('no hf_Secret123 here')")
     with pytest.raises(client.Failure, match=r"the Hub's client ended: no \*\*\* here"):
-        client.call(hub_tasks.download, {}, False)
+        client.call(tasks.download, {}, False)
     monkeypatch.setattr(client.sys, "executable", "/nowhere/python")
     with pytest.raises(client.Failure, match="the Hub's client could not be started"):
-        client.call(hub_tasks.download, {}, False)
+        client.call(tasks.download, {}, False)
 
 
 def test_what_is_intact_is_so_to_the_last_bit(tmp_path):

@@ -20,8 +20,9 @@ import victim
 from huggingface_hub import HfApi
 from local_hub import LocalHub
 
-from ddpm_hub import checkpoint, client, hub, train
+from ddpm_hub import checkpoint, hub, train
 from ddpm_hub.errors import HubError
+from ddpm_hub.hub import client, publish
 
 HERE = Path(__file__).parent
 REPO = "alice/run"
@@ -161,7 +162,7 @@ def test_a_run_goes_on_from_the_hub_on_another_machine_bit_for_bit(server, tmp_p
     state = victim.state_of(tmp_path / "third")
     assert state.keys() == expected.keys()
     assert [name for name in state if not torch.equal(state[name], expected[name])] == []
-    assert not (tmp_path / "third" / hub.STAGING).exists()
+    assert not (tmp_path / "third" / publish.STAGING).exists()
 
 
 def test_a_readme_edited_in_the_repo_survives_later_pushes(server, tmp_path):
@@ -265,7 +266,7 @@ def test_a_download_that_is_cut_short_is_taken_up_again(xet, server, results, tm
 
 def test_what_a_killed_download_left_is_removed(server, results, tmp_path):
     hub.push_run(results, REPO, 6)
-    left = tmp_path / "other" / hub.STAGING / "half.incomplete"
+    left = tmp_path / "other" / publish.STAGING / "half.incomplete"
     left.parent.mkdir(parents=True)
     left.write_text("half")
     hub.fetch_checkpoint(REPO, tmp_path / "other")

@@ -21,8 +21,8 @@ from huggingface_hub import HfApi, SpaceCard
 from local_hub import LocalHub
 from packaging.requirements import Requirement
 
-from ddpm_hub import space
 from ddpm_hub.errors import ConfigError, HubError
+from ddpm_hub.hub import space
 
 ROOT = Path(__file__).parent.parent
 CARD = ROOT / "space_config" / "README.md"

@@ -2,7 +2,7 @@
 
 In the room: whose right opens a repo, the limits on what is fetched, what a page is told of it, and
 the disk that opened models take. Not in the room: the models in memory (engine.py), which names may
-be asked for (limits.py), components (tabs/hub.py), the Hub's client (`ddpm_hub.sources`).
+be asked for (limits.py), components (tabs/hub.py), the Hub's client (`ddpm_hub.hub.sources`).
 
 Nothing of the machine's owner is used: what everybody may read is read without a token, into the
 machine's cache; all else with the visitor's own token, into a folder that is deleted afterwards.
@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ddpm_hub
-from ddpm_hub import client, images
+from ddpm_hub import images
 from ddpm_hub.app import limits
 from ddpm_hub.app.background import Done, in_background
-from ddpm_hub.client import Failure
 from ddpm_hub.errors import ConfigError, DDPMHubError, HubError, WeightsError, shown
-from ddpm_hub.hub_cache import Cache
+from ddpm_hub.hub import client
+from ddpm_hub.hub.cache import Cache
+from ddpm_hub.hub.client import Failure
+from ddpm_hub.hub.sources import Repo
 from ddpm_hub.hub_model import build_checked
 from ddpm_hub.interop import WEIGHTS, Layout, recognise
-from ddpm_hub.sources import Repo
 
 README, SAMPLES = "README.md", "samples.png"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm_hub import card as cards
-from ddpm_hub import hub, repos
+from ddpm_hub import hub
 from ddpm_hub.app import jobs, limits
 from ddpm_hub.app.background import Done, in_background
 from ddpm_hub.app.job import ACTIVE
-from ddpm_hub.client import Failure
 from ddpm_hub.errors import ConfigError, HubError, check_bool, check_choice, shown
-from ddpm_hub.sources import BUNDLED
+from ddpm_hub.hub import repos
+from ddpm_hub.hub.client import Failure
+from ddpm_hub.hub.sources import BUNDLED
 
 LICENSES = {
     "apache-2.0": "Apache 2.0",

@@ -102,8 +102,9 @@ def _opened(source: str, image_size: int | None, ema: bool, **how: Any):
 
 def _take_along(name: str, revision: str | None, target: Path) -> str | None:
     """Copy samples, curve and reports of the source, as far as it has them; its licence."""
-    from ddpm_hub import card, facts
-    from ddpm_hub.sources import open_source
+    from ddpm_hub import card
+    from ddpm_hub.card import facts
+    from ddpm_hub.hub.sources import open_source
 
     source, found = open_source(name, revision=revision), None
     for path in (card.SAMPLES, card.CURVE, facts.REPORT, facts.EVALUATION, card.CARD):
@@ -128,9 +129,9 @@ def _write_card(diffusion: Any, target: Path, license: str) -> None:
 
 def info(model: Model, revision: Revision = None, allow_pickle: AllowPickle = False) -> None:
     """Say what a model is: size, process, network, and how it was trained as far as is known."""
+    from ddpm_hub.hub.sources import open_source
     from ddpm_hub.interop import LAYOUTS
     from ddpm_hub.model import GaussianDiffusion
-    from ddpm_hub.sources import open_source
 
     diffusion = GaussianDiffusion.from_pretrained(
         model, revision=revision, allow_pickle=allow_pickle
@@ -163,7 +164,7 @@ def _told(config: dict) -> str:
 
 def _history(source: Any) -> list[tuple[str, str]]:
     """How it was trained, if the source says."""
-    from ddpm_hub import facts
+    from ddpm_hub.card import facts
 
     try:
         report = facts.read_report(source.fetch(facts.REPORT))

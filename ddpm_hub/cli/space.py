@@ -43,8 +43,8 @@ def deploy(
 
     Files that are in the Space and not here are deleted.
     """
-    from ddpm_hub import repos
-    from ddpm_hub import space as library
+    from ddpm_hub.hub import repos
+    from ddpm_hub.hub import space as library
 
     wishes = library.Wishes(model, hardware, sleep, bucket, private)
     staged = library.stage(wishes)
@@ -61,7 +61,7 @@ def deploy(
 @space.command()
 def status(name: Name) -> None:
     """Say how a Space fares: its stage, its hardware, and what went wrong last."""
-    from ddpm_hub import space as library
+    from ddpm_hub.hub import space as library
 
     found = library.status(name)
     asked = f", {found.requested} is asked for" if found.requested != found.hardware else ""

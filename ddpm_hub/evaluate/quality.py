@@ -19,8 +19,8 @@ from ddpm_hub.evaluate.distance import frechet_distance, moments
 from ddpm_hub.evaluate.drawing import Drawing, draw_stream
 from ddpm_hub.evaluate.features import FeatureNetwork, computed, feature_stream
 from ddpm_hub.evaluate.work import EMA, Work, finish
+from ddpm_hub.hub.sources import open_source
 from ddpm_hub.model import GaussianDiffusion
-from ddpm_hub.sources import open_source
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from ddpm_hub.config_file import CONFIG, read_config
 from ddpm_hub.errors import ConfigError, WeightsError
+from ddpm_hub.hub.sources import Source
 from ddpm_hub.interop import diffusers
 from ddpm_hub.interop.layout import Layout
-from ddpm_hub.sources import Source
 
 WEIGHTS = "model.safetensors"
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from ddpm_hub.config_file import CONFIG, read_object
 from ddpm_hub.errors import ConfigError, WeightsError, shown
 from ddpm_hub.files import write_durably, write_text
+from ddpm_hub.hub.sources import Source
 from ddpm_hub.interop.layout import Layout
 from ddpm_hub.interop.schedulers import FILE as SCHEDULER
 from ddpm_hub.interop.schedulers import process_of, scheduler_of
-from ddpm_hub.sources import Source
 
 VERSION = "0.42.1"  # of diffusers, whose files these are
 INDEX = "model_index.json"

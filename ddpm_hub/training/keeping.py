@@ -1,7 +1,7 @@
 """What of a training is kept, and when: samples, checkpoints, the model people open, the Hub.
 
 In the room: decisions and the results folder. Not in the room: what a state holds (state.py),
-how a checkpoint becomes a file (checkpoint.py) and how files travel to the Hub (hub.py).
+how a checkpoint becomes a file (checkpoint.py) and how files travel to the Hub (hub/publish.py).
 
     results/config.json, model.safetensors, README.md     the averaged model, for from_pretrained
     results/samples.png, loss.png, training.json          its samples, and how it was trained
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ddpm_hub import checkpoint, files, hub, runtime
 from ddpm_hub.card import CARD, CURVE, is_generated, of_folder
+from ddpm_hub.card.curve import curve_png
 from ddpm_hub.config import TrainConfig
-from ddpm_hub.curve import curve_png
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import CheckpointError, ConfigError, HubError
 from ddpm_hub.images import encode, grid

@@ -325,7 +325,7 @@ def test_public_models_that_were_opened_first_leave_the_disk(tmp_path, monkeypat
 
 
 def opened_cache(root, name):
-    from ddpm_hub.hub_cache import Cache
+    from ddpm_hub.hub.cache import Cache
 
     return Cache(name, root)
 

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 import gradio as gr
 from gradio.utils import get_space
 
-from ddpm_hub.client import SECRET
 from ddpm_hub.errors import DDPMHubError, HubError
+from ddpm_hub.hub.client import SECRET
 
 MAX_TOKEN = 4000  # characters: tokens of a sign-in are longer than hf_...
 LOG = logging.getLogger(__name__)

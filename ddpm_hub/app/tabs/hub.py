@@ -17,12 +17,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub import repos
 from ddpm_hub.app import engine, limits, opened
 from ddpm_hub.app.background import Done
 from ddpm_hub.app.tabs import account, hub_cards, publish
 from ddpm_hub.app.tabs.sample import MODEL_PARTS, use_model
-from ddpm_hub.client import Failure
+from ddpm_hub.hub import repos
+from ddpm_hub.hub.client import Failure
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 LIGHT = QUIET | {"queue": False}

@@ -1,7 +1,7 @@
 """Publishing: a model's folder, or a training while it lasts, to a repo of the Hub.
 
 A Space's disk forgets; a repo does not. All of a push is one commit, which is there whole or not
-at all. How the client is watched over is in `client.py`, what it does in `hub_tasks.py`;
+at all. How the client is watched over is in `client.py`, what it does in `tasks.py`;
 opening a repo is `sources.py`'s business, a single model's `push_to_hub` is `hub_model.py`'s.
 """
 
@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ddpm_hub import client, files, hub_tasks, repos
+from ddpm_hub import files
 from ddpm_hub.card import CARD, CURVE, SAMPLES, is_generated, of_folder, renamed
-from ddpm_hub.client import Failure
 from ddpm_hub.config_file import CONFIG
 from ddpm_hub.errors import HubError, shown
-from ddpm_hub.hub_cache import File, intact
-from ddpm_hub.leaks import check_no_token
-from ddpm_hub.repos import check_repo_id
+from ddpm_hub.hub import client, repos, tasks
+from ddpm_hub.hub.cache import File, intact
+from ddpm_hub.hub.client import Failure
+from ddpm_hub.hub.leaks import check_no_token
+from ddpm_hub.hub.repos import check_repo_id
 
 MODEL = (CONFIG, "model.safetensors")
 EXTRAS = (CARD, SAMPLES, CURVE, "training.json", "evaluation.json")
@@ -132,7 +133,7 @@ def fetch_checkpoint(repo_id: str, results: str | Path) -> Path | None:
     failed = f"no checkpoint could be had from {shown(repo_id)}"
     otherwise = "; or train with resume=None"
     try:
-        found = client.call(hub_tasks.newest, told, client.check_token(None))
+        found = client.call(tasks.newest, told, client.check_token(None))
         if found is None:
             return None
         name, facts = found
@@ -178,7 +179,7 @@ def _push(
         check_no_token(paths)
         told["files"] = {name: str(path) for name, path in paths.items()}
         try:
-            commit = client.call(hub_tasks.commit, told, token, moved)
+            commit = client.call(tasks.commit, told, token, moved)
         except Failure as failure:
             failed = f"{shown(repo_id)} could not be written"
             raise failure.sentence(failed, repos.page(repo_id)) from failure

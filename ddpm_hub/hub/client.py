@@ -2,7 +2,7 @@
 
 Left alone the client waits for ever where a server falls silent, and for minutes where one fails.
 Here is how such a process is started, watched, and ended, and how what went wrong becomes a
-sentence. What it does there is in `hub_tasks.py`.
+sentence. What it does there is in `tasks.py`.
 
 The two processes speak in lines of JSON. The first line to the child is its task, so that a token
 is on no command line and in no environment; when that pipe closes, the parent is gone, and the

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ddpm_hub.markdown import plain
+from ddpm_hub.card.markdown import plain
 
 REPORT, EVALUATION = "training.json", "evaluation.json"
 LONGEST = 4 * 2**20  # bytes of such a file

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import SpaceCard, SpaceHardware
 
-from ddpm_hub import client, repos, space_tasks
-from ddpm_hub.client import Failure
 from ddpm_hub.errors import HubError, check_choice, check_int, shown
-from ddpm_hub.leaks import check_no_token
+from ddpm_hub.hub import client, repos, space_tasks
+from ddpm_hub.hub.client import Failure
+from ddpm_hub.hub.leaks import check_no_token
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 CARD = "space_config/README.md"  # becomes the Space's README.md
 BESIDE = ("app.py", "requirements.txt", "LICENSE")
 NOT_DATA = {".pyc", ".pyo"}

@@ -14,9 +14,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ddpm_hub.config_file import CONFIG, read_config
-from ddpm_hub.errors import ConfigError, shown
-from ddpm_hub.facts import (
+from ddpm_hub.card.facts import (
     data_of,
     dataset_id,
     figures,
@@ -26,7 +24,9 @@ from ddpm_hub.facts import (
     record,
     training_rows,
 )
-from ddpm_hub.markdown import code, code_block, plain, section, table
+from ddpm_hub.card.markdown import code, code_block, plain, section, table
+from ddpm_hub.config_file import CONFIG, read_config
+from ddpm_hub.errors import ConfigError, shown
 
 CARD, SAMPLES, CURVE = "README.md", "samples.png", "loss.png"
 PIPELINE = "unconditional-image-generation"

@@ -12,13 +12,13 @@ from typing import Protocol
 from huggingface_hub.utils import are_progress_bars_disabled
 from tqdm.auto import tqdm
 
-from ddpm_hub import client, hub_tasks, repos
-from ddpm_hub.client import Failure
 from ddpm_hub.config_file import MAX_BYTES
 from ddpm_hub.errors import ConfigError, HubError, WeightsError, shown
-from ddpm_hub.hub_cache import Cache, File, intact
+from ddpm_hub.hub import client, repos, tasks
+from ddpm_hub.hub.cache import Cache, File, intact
+from ddpm_hub.hub.client import Failure
 
-BUNDLED = Path(__file__).parent / "assets" / "bundled"
+BUNDLED = Path(__file__).parents[1] / "assets" / "bundled"
 BAR_AFTER = 2.0  # seconds of a download
 
 
@@ -105,7 +105,7 @@ class Repo:
             self.commit, self.files, self.public = facts.commit, facts.files, facts.public
         except Failure as failure:
             away = failure.kind in ("offline", "unreachable")
-            known = failure.kind == "offline" or self.owner or self.cache.public
+            known = self.owner or self.cache.public
             if not (away and known and self.cache.commit(self.revision)):
                 raise self._refusal(failure) from failure
             self._take_cached()
@@ -154,7 +154,7 @@ class Repo:
             with _bar(path, file.size) as bar:
                 moved = lambda count: bar.update(max(0, count - bar.n))  # noqa: E731
                 folder = str(self.cache.root)
-                client.call(hub_tasks.download, told | {"cache_dir": folder}, self.token, moved)
+                client.call(tasks.download, told | {"cache_dir": folder}, self.token, moved)
         except Failure as failure:
             raise self._refusal(failure, f"{path} of {self.name} could not be had") from failure
         finally:

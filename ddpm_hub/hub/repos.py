@@ -1,7 +1,7 @@
 """What the Hub is asked in this process: what is in a repo, who a token's owner is; short answers.
 
 Each stands a server that fails for a moment, and none waits for ever. Here is also what names and
-revisions may look like. Files are moved by another process (hub_tasks.py).
+revisions may look like. Files are moved by another process (tasks.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from huggingface_hub import get_session
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
-from ddpm_hub.client import Failure, endpoint
 from ddpm_hub.errors import HubError, shown
-from ddpm_hub.hub_cache import File
+from ddpm_hub.hub.cache import File
+from ddpm_hub.hub.client import Failure, endpoint
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 REVISION = re.compile(r"(?!.*(\.\.|//|/\.))\w[\w.+/-]{0,199}(?<![/.])", re.ASCII)

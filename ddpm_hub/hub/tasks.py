@@ -18,9 +18,9 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
 from ddpm_hub.card import CARD, is_generated
-from ddpm_hub.client import SILENCE, Failure, endpoint
-from ddpm_hub.hub_cache import intact
-from ddpm_hub.repos import TRIES, Facts, describe, wait
+from ddpm_hub.hub.cache import intact
+from ddpm_hub.hub.client import SILENCE, Failure, endpoint
+from ddpm_hub.hub.repos import TRIES, Facts, describe, wait
 
 PATIENCE = 8.0  # seconds of failing, after which nothing is tried again
 CROWD = 45.0  # seconds in which others may go first: 16 pushes at once take a few

@@ -1,7 +1,7 @@
 """The loss of a training as a picture, for a model's card: steps across, the loss in decades.
 
 Drawn with Pillow on a transparent ground, in colours that can be read on white and on black. Not in
-the room: what else a card says (card.py), and the curve that the app draws while it trains.
+the room: what else a card says (`__init__.py`), and the curve that the app draws while it trains.
 """
 
 from __future__ import annotations

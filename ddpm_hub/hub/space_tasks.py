@@ -11,12 +11,12 @@ from typing import Any
 
 from huggingface_hub import HfApi, Volume
 
-from ddpm_hub import client
-from ddpm_hub.client import Failure
-from ddpm_hub.hub_cache import File
-from ddpm_hub.hub_tasks import Failures, differences, patiently
-from ddpm_hub.markdown import plain
-from ddpm_hub.repos import Facts
+from ddpm_hub.card.markdown import plain
+from ddpm_hub.hub import client
+from ddpm_hub.hub.cache import File
+from ddpm_hub.hub.client import Failure
+from ddpm_hub.hub.repos import Facts
+from ddpm_hub.hub.tasks import Failures, differences, patiently
 
 DATA = "/data"  # where a bucket appears
 OURS = r"(?!\.gitattributes$).*"  # all but the Hub's own file is made to be as it is here
@@ -86,7 +86,7 @@ def _volumes(bucket: str | None) -> list[Volume] | None:
 
 
 def _commit(api: HfApi, repo_id: str, files: dict[str, str]) -> tuple[str, bool]:
-    """As `hub_tasks.commit`: on the commit that was looked at, and looked at again if it failed."""
+    """As `tasks.commit`: on the commit that was looked at, and looked at again if it failed."""
     failures, first = Failures(), None
     while True:
         head = _head(api, repo_id)
