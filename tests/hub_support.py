@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from local_hub import LocalHub
 
 from ddpm_hub import GaussianDiffusion, Unet
@@ -42,6 +42,7 @@ def hub_on_this_machine(monkeypatch, home):
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", server.add_token("alice"))
         monkeypatch.setenv("HF_HOME", str(home / "hf"))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hf" / "hub"))  # of this process
         yield server
 
 

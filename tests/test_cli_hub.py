@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import HfApi, constants
-from local_hub import LocalHub
+from huggingface_hub import HfApi
 from PIL import Image
 from support import HERE, TRAINER, random_diffusion
 
@@ -27,24 +26,6 @@ from ddpm_hub.hub.sources import BUNDLED
 REPO = "alice/garments"
 MODEL = {"README.md", "config.json", "model.safetensors", "samples.png", "training.json"}
 PIPELINE = HERE / "golden" / "diffusers_pipeline"
-
-
-@pytest.fixture(params=[False, True], ids=["LFS", "Xet"])
-def xet(request, monkeypatch):
-    """Whether the client speaks Xet, its default, or LFS, which it falls back to."""
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", str(int(not request.param)))
-    return request.param
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A Hub, and alice logged in to it."""
-    with LocalHub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", server.add_token("alice"))
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-        yield server
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from hub_support import (
     DOWNLOAD,
     REPO,
     api,
     commits,
-    hub_on_this_machine,
     machine,
     model,
     same,
@@ -31,20 +29,6 @@ from ddpm_hub.hub.cache import Cache
 FILES = {".gitattributes", "README.md", "config.json", "model.safetensors"}
 FIRST = "Upload GaussianDiffusion with ddpm_hub"
 MINE = "---\nlicense: mit\n---\n# My own words\n"
-
-
-@pytest.fixture(params=[False, True], ids=["LFS", "Xet"])
-def xet(request, monkeypatch):
-    """Whether the client speaks Xet, its default, or LFS, which it falls back to."""
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", str(int(not request.param)))
-    return request.param
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    torch.set_num_threads(1)
-    with hub_on_this_machine(monkeypatch, tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hub_support import DOWNLOAD, REPO, api, commits, hub_on_this_machine, start
+from hub_support import DOWNLOAD, REPO, api, commits, start
 
 from ddpm_hub import hub
 from ddpm_hub.errors import HubError
@@ -24,19 +24,6 @@ from ddpm_hub.hub.cache import Cache, File, intact
 NAME = "model.safetensors"
 WEIGHTS = os.urandom(2**20)
 MINUTE = 60.0  # what no call may take, whatever the server does
-
-
-@pytest.fixture(params=[False, True], ids=["LFS", "Xet"])
-def xet(request, monkeypatch):
-    """Whether the client speaks Xet, its default, or LFS, which it falls back to."""
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", str(int(not request.param)))
-    return request.param
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    with hub_on_this_machine(monkeypatch, tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

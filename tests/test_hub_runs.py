@@ -18,7 +18,6 @@ import pytest
 import torch
 import victim
 from huggingface_hub import HfApi
-from local_hub import LocalHub
 
 from ddpm_hub import checkpoint, hub, train
 from ddpm_hub.errors import HubError
@@ -39,24 +38,6 @@ MINE = b"---\nlicense: mit\n---\n# My own words\n"
 DOWNLOAD = {False: "GET /cdn/", True: "GET /cas/xorb/"}
 FEW = "ignore:40 images are few"  # which is so
 pytestmark = pytest.mark.filterwarnings("error", FEW)
-
-
-@pytest.fixture(params=[False, True], ids=["LFS", "Xet"])
-def xet(request, monkeypatch):
-    """Whether the client speaks Xet, its default, or LFS, which it falls back to."""
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", str(int(not request.param)))
-    return request.param
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A Hub, and alice logged in to it."""
-    torch.set_num_threads(1)
-    with LocalHub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", server.add_token("alice"))
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        yield server
 
 
 @pytest.fixture

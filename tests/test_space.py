@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import HfApi, SpaceCard
-from local_hub import LocalHub
 from packaging.requirements import Requirement
 
 from ddpm_hub.errors import ConfigError, HubError
@@ -30,23 +29,6 @@ FACTS = yaml.safe_load(CARD.read_text(encoding="utf-8").split("---\n")[1])
 NAME = "alice/demo"
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 WORKFLOW = ROOT / ".github" / "workflows" / "space.yml"
-
-
-@pytest.fixture(params=[False, True], ids=["LFS", "Xet"])
-def xet(request, monkeypatch):
-    """Whether the client speaks Xet, its default, or LFS, which it falls back to."""
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", str(int(not request.param)))
-    return request.param
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A Hub, and alice logged in to it."""
-    with LocalHub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", server.add_token("alice"))
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        yield server
 
 
 def api(server):
