@@ -193,7 +193,7 @@ class HubModel(
         count = sum(parameter.numel() for parameter in model.parameters())
         weights = source.fetch(found.weights, WEIGHTS_BYTES * count + HEADER_BYTES)
         if strict:  # every number will come from the file: none is drawn at random before
-            model = model.to_empty(device=map_location)
+            model = materialised(model, map_location)
         else:
             model = cls.from_config(found.config, **overrides).to(map_location)
         fill(model, weights, lambda names: cls._rename(found.rename(names)), strict=strict)
@@ -216,3 +216,11 @@ def build_checked(cls: type[HubModel], config: dict, overrides: dict) -> HubMode
             "is this really a DDPM?"
         )
     return model
+
+
+def materialised(model: HubModel, device: str | torch.device) -> HubModel:
+    """A model of the meta device with memory, whose numbers are whatever was there before.
+
+    Module.to_empty, without the detour of torch.empty_like, which for meta tensors is Python's.
+    """
+    return model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype, device=device))

@@ -15,7 +15,7 @@ from ddpm_hub.config_file import config_section, plain
 from ddpm_hub.diffusion import GaussianProcess
 from ddpm_hub.editing import EditingProcess
 from ddpm_hub.errors import ConfigError, check_choice, shown
-from ddpm_hub.hub_model import HubModel, build_checked
+from ddpm_hub.hub_model import HubModel, build_checked, materialised
 from ddpm_hub.interop import diffusers, lucidrains
 from ddpm_hub.nets import NETS
 from ddpm_hub.pickles import read_pickle
@@ -135,7 +135,7 @@ class GaussianDiffusion(EditingProcess, HubModel):
         """
         state = lucidrains.state_of(read_pickle(path), ema)
         config = lucidrains.config_of(state, overrides | {"image_size": image_size})
-        model = build_checked(cls, config, {}).to_empty(device="cpu")
+        model = materialised(build_checked(cls, config, {}), "cpu")
         load_state(model, state, lucidrains.weights_of)
         return model.eval()
 
