@@ -135,7 +135,7 @@ def push(request: Request, token: str | None) -> hub.Pushed:
             for name in (*hub.MODEL, *hub.EXTRAS):  # copies: a training may go on meanwhile
                 if (folder / name).is_file():
                     shutil.copyfile(folder / name, Path(staging) / name)
-            (Path(staging) / hub.CARD).write_text(text, encoding="utf-8")
+            (Path(staging) / cards.CARD).write_text(text, encoding="utf-8")
             return hub.push_folder(
                 staging,
                 request.repo_id,

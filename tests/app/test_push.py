@@ -220,7 +220,9 @@ def test_the_card_in_the_page_is_the_one_of_the_choices_though_nobody_waits(
     tab.page.locator("#push-status [data-kind=good] a").wait_for()
     pushed = content(repos, "alice/in-a-hurry", "README.md", tmp_path).decode()
     assert "alice/in-a-hurry" in pushed
-    assert tab.page.locator("#push-card textarea").input_value() == pushed
+    tab.page.wait_for_function(
+        "pushed => document.querySelector('#push-card textarea').value === pushed", arg=pushed
+    )
 
 
 def test_from_train_to_publish_is_one_button(hub_tab, trained):
