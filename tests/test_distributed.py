@@ -70,7 +70,7 @@ def test_samples_that_were_shared_out_are_those_that_one_process_draws(alone, to
 def test_files_are_written_once_and_none_is_left_over(together):
     names = sorted(p.name for p in together.iterdir())
     assert names == [
-        "README.md", "checkpoints", "config.json", "model.safetensors", "samples.png",
+        "README.md", "checkpoints", "config.json", "loss.png", "model.safetensors", "samples.png",
         "training.json",
     ]  # fmt: skip
     assert list(together.rglob("*.tmp")) == []

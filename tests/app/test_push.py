@@ -193,7 +193,7 @@ def test_the_edited_card_is_pushed_to_the_letter(hub_tab, repos, tmp_path):
     tab.page.locator("#push-license input").click()
     tab.page.get_by_role("option", name="MIT").click()
     tab.page.wait_for_function(
-        "() => /license: mit[^]*# edited/.test(document.querySelector('#push-card textarea').value)"
+        "() => /license: mit[^]*# edited/.test(document.querySelector('#push-card textarea')?.value)"
     )
     text = card.input_value() + "\nMy own words.\n"
     card.fill(text)
@@ -213,7 +213,7 @@ def test_the_card_in_the_page_is_the_one_of_the_choices_though_nobody_waits(
 ):
     tab = hub_tab()
     tab.go("Publish")
-    tab.page.wait_for_function("() => document.querySelector('#push-card textarea').value")
+    tab.page.wait_for_function("() => document.querySelector('#push-card textarea')?.value")
     tab.give_token(repos.alice)
     tab.fill("push-repo", "alice/in-a-hurry")
     tab.page.locator("#push-button").click()
@@ -221,7 +221,7 @@ def test_the_card_in_the_page_is_the_one_of_the_choices_though_nobody_waits(
     pushed = content(repos, "alice/in-a-hurry", "README.md", tmp_path).decode()
     assert "alice/in-a-hurry" in pushed
     tab.page.wait_for_function(
-        "pushed => document.querySelector('#push-card textarea').value === pushed", arg=pushed
+        "pushed => document.querySelector('#push-card textarea')?.value === pushed", arg=pushed
     )
 
 
@@ -233,10 +233,10 @@ def test_from_train_to_publish_is_one_button(hub_tab, trained):
     assert watched
     tab.page.locator("#train-publish").click()
     tab.page.locator("#push-button").wait_for(timeout=PATIENCE)
-    tab.page.wait_for_function("() => document.querySelector('#push-source input').value")
+    tab.page.wait_for_function("() => document.querySelector('#push-source input')?.value")
     assert "tiny on garments" in tab.page.locator("#push-source input").input_value()
     tab.page.wait_for_function(
-        "() => /## Training/.test(document.querySelector('#push-card textarea').value)"
+        "() => /## Training/.test(document.querySelector('#push-card textarea')?.value)"
     )
     assert tab.visitor.problems == []
 

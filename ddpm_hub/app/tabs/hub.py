@@ -112,7 +112,8 @@ def _wire(
         _open, asked, view, **HUB
     )
     for event in (page["open"].click, page["repo"].submit, page["revision"].submit):
-        event(_open, asked, view, **HUB)
+        # a press before the last answer is wholly there is heard when it is, not lost
+        event(_open, asked, view, trigger_mode="always_last", **HUB)
     page["load"].click(
         _load, [page["found"], token], [page["status"], page["loaded"], *after, *drawing], **HUB
     )
