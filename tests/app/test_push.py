@@ -193,7 +193,8 @@ def test_the_edited_card_is_pushed_to_the_letter(hub_tab, repos, tmp_path):
     tab.page.locator("#push-license input").click()
     tab.page.get_by_role("option", name="MIT").click()
     tab.page.wait_for_function(
-        "() => /license: mit[^]*# edited/.test(document.querySelector('#push-card textarea')?.value)"
+        "() => /license: mit[^]*# edited/.test("
+        "document.querySelector('#push-card textarea')?.value)"
     )
     text = card.input_value() + "\nMy own words.\n"
     card.fill(text)
