@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 
-from ddpm_hub.app import engine, jobs, limits
+from ddpm_hub.app import jobs, limits, models
 from ddpm_hub.config import PRESETS
 from ddpm_hub.errors import ConfigError
 
@@ -32,7 +32,7 @@ def facts(preset: str, batch: int, steps: int, minutes: float) -> dict:
 
     per_hundred: seconds for 100 steps; seconds: of the whole run, `reached` the step it ends at.
     """
-    known = engine.size(preset) | {"cost": PRESETS[preset].cost}
+    known = models.size(preset) | {"cost": PRESETS[preset].cost}
     known |= {"per_hundred": None, "seconds": None, "reached": steps}
     step = _speed(preset, batch)
     if step is None:
@@ -88,7 +88,7 @@ def _seconds_per_step(preset: str, batch: int) -> float:
         results_folder=None,
         resume=None,
     )
-    with closing(train(engine.fresh(preset, 0), "bundled", config)) as events:
+    with closing(train(models.fresh(preset, 0), "bundled", config)) as events:
         for _ in range(WARM_UP):
             next(events)
         began = time.perf_counter()

@@ -1,7 +1,7 @@
 """Models of the Hub in the demo: what a repo holds before its weights are fetched, then the model.
 
 In the room: whose right opens a repo, the limits on what is fetched, what a page is told of it, and
-the disk that opened models take. Not in the room: the models in memory (engine.py), which names may
+the disk that opened models take. Not in the room: the models in memory (models.py), which names may
 be asked for (limits.py), components (tabs/hub.py), the Hub's client (`ddpm_hub.hub.sources`).
 
 Nothing of the machine's owner is used: what everybody may read is read without a token, into the

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_hub import checkpoint, images
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.job import Frame, Job, number
 
 FRAMES_AT_ONCE = 8  # in one message: the page asks again within a second
@@ -56,7 +56,7 @@ def curve(job: Job, have: int, message: str) -> dict[str, Any]:
         "count": count,
         "from": start,
         "losses": [number(loss) for loss in losses[start:count]],
-        "figures": job.newest | {"device": engine.describe_device()},
+        "figures": job.newest | {"device": models.describe_device()},
     }
 
 

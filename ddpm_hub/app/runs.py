@@ -1,13 +1,12 @@
 """Recent runs: what the timeline is sent, and what can be asked for again or downloaded.
 
 In the room: a run as messages for the timeline, throttled by time; the bounded store of runs; the
-example that is drawn when the app starts; files made from a run. No torch, no gradio here.
+example that is drawn when the app starts. Not in the room: files made of a run (exports.py). No
+torch, no gradio here.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import secrets
 import threading
@@ -16,18 +15,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
 
-from PIL import Image
-
 from ddpm_hub import images
-from ddpm_hub.app import engine, limits
+from ddpm_hub.app import engine, limits, models
 from ddpm_hub.errors import DDPMHubError
-from ddpm_hub.version import __version__
 
 MAX_BYTES = 128_000_000  # of all stored frames together
 MAX_RUNS = 64
-FILM_FRAMES = 60  # of a downloaded film: bounds the seconds it costs
-FILM_FPS = 12
-PICTURE_SIDE = 512  # a 28-pixel PNG is no keepsake: whole-number enlargement up to here
 EXAMPLE = limits.Request("bundled", "ddim", 25, 0.0, 16, 7)
 
 
@@ -99,7 +92,7 @@ class Run:
             **self.request._asdict(),
             "total": self.frames[0]["total"] if self.frames else self.request.steps or 0,
             "columns": images.grid_columns(self.request.batch),
-            "device": engine.describe_device(),
+            "device": models.describe_device(),
         }
 
 
@@ -186,73 +179,3 @@ def draw_example() -> threading.Thread:
     thread = threading.Thread(target=work, name="example", daemon=True)
     thread.start()
     return thread
-
-
-# ---- files --------------------------------------------------------------------------------------
-MIME = {"png": "image/png", "webp": "image/webp", "gif": "image/gif"}
-
-
-def export(query: dict) -> dict:
-    """A file of a run: {run, format: png | webp | gif} -> {name, mime, data} or {error}.
-
-    PNG: the last picture (of a stopped run, what the network last believed), with the settings
-    in its metadata. WebP and GIF: x0 beside x_t through at most 60 frames.
-    """
-    run = STORE.get(query.get("run")) if isinstance(query, dict) else None
-    format = query.get("format") if run else None
-    if run is None or not run.frames:
-        return {"error": "This run is no longer kept on the server: run it again."}
-    if format not in MIME:
-        return {"error": "The formats are png, webp and gif."}
-    data = picture(run) if format == "png" else film(run, format)
-    name = f"ddpm-{run.request.sampler}-{run.meta()['total']}-seed{run.request.seed}.{format}"
-    return {"name": name, "mime": MIME[format], "data": base64.b64encode(data).decode("ascii")}
-
-
-def picture(run: Run) -> bytes:
-    """The run's result as PNG; `images.read_metadata` gives back what made it."""
-    last = run.frames[-1]
-    image = _decode(last["x"] if last["done"] else last["x0"])
-    shown = images.enlarge(image, PICTURE_SIDE)
-    metadata = {
-        **run.meta(),
-        "model": public_name(run.request.model),
-        "ddpm_hub_version": __version__,
-        "shows": "x" if last["done"] else "x0",
-        "step": last["index"] + 1,
-        "enlarged": shown.width // image.width,
-    }
-    return images.save_png(shown, metadata)
-
-
-def public_name(model: str) -> str:
-    """Without the id of a training or the key of a private model: pictures are passed on."""
-    kind = model.partition(":")[0]
-    return {"job": "a training run", "opened": "a private model"}.get(kind, model)
-
-
-def title_of(model: str) -> str:
-    """The same as people write it: a repository with the first letters of its commit."""
-    name, at, commit = public_name(model).partition("@")
-    return f"{name} @ {commit[:7]}" if at else name
-
-
-def film(run: Run, format: str) -> bytes:
-    """The run as an endless animation, x0 on the left and x_t on the right."""
-    known = list(run.frames)
-    stride = max(1, math.ceil((len(known) - 1) / (FILM_FRAMES - 1)))
-    chosen = [*known[:-1:stride], known[-1]]
-    return images.animate([_side_by_side(frame) for frame in chosen], format, FILM_FPS)
-
-
-def _side_by_side(frame: dict) -> Image.Image:
-    x0, x = (images.enlarge(_decode(frame[name])) for name in ("x0", "x"))
-    gap = x0.width // 16
-    sheet = Image.new(x0.mode, (2 * x0.width + gap, x0.height), "white")
-    sheet.paste(x0, (0, 0))
-    sheet.paste(x, (x0.width + gap, 0))
-    return sheet
-
-
-def _decode(uri: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))

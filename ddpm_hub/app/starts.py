@@ -2,7 +2,7 @@
 
 A model to begin with is kept in the training's folder, so that the training can be resumed when
 nobody has that model any more. Not in the room: the training (job.py), models in memory
-(engine.py).
+(models.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_hub.app import engine, limits
+from ddpm_hub.app import limits, models
 from ddpm_hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def save(start: GaussianDiffusion, folder: Path) -> None:
 def network(folder: Path, request: limits.TrainRequest) -> GaussianDiffusion:
     """The model of a training before its first step, on the best device."""
     if not (folder / FOLDER).is_dir():
-        return engine.fresh(request.preset, request.seed)
+        return models.fresh(request.preset, request.seed)
     from ddpm_hub import GaussianDiffusion
 
-    return engine.placed(GaussianDiffusion.from_pretrained(folder / FOLDER)).train()
+    return models.placed(GaussianDiffusion.from_pretrained(folder / FOLDER)).train()

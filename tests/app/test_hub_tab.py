@@ -22,7 +22,7 @@ from PIL import Image
 
 import ddpm_hub
 from ddpm_hub import images
-from ddpm_hub.app import engine, limits, opened
+from ddpm_hub.app import limits, models, opened
 from ddpm_hub.app.tabs import hub_cards
 from ddpm_hub.errors import HubError
 
@@ -258,7 +258,7 @@ def test_another_page_does_not_know_the_model_that_this_one_opened(hub_tab, repo
     tab.load()
     assert "private" in other.refused("alice/secret")
     other.go("Sample")
-    assert "Bundled model" in other.page.locator("#model-chip").inner_text()
+    other.page.locator("#model-chip").get_by_text("Bundled model").wait_for()
 
 
 @pytest.mark.parametrize("token", ["hf_expired0123456789", "two words", "ü"])
@@ -332,12 +332,12 @@ def opened_cache(root, name):
 
 def test_a_private_model_is_forgotten_with_its_visitor_and_no_other():
     name = "opened:" + "a" * 32
-    engine.adopt(name, small(1), "its card")
-    assert engine.model_card(name)["card"] == "its card"
-    engine.forget("bundled")
-    engine.forget(name)
+    models.adopt(name, small(1), "its card")
+    assert models.model_card(name)["card"] == "its card"
+    models.forget("bundled")
+    models.forget(name)
     with pytest.raises(HubError, match="no longer in memory"):
-        engine.load(name)
+        models.load(name)
 
 
 def test_two_visitors_who_ask_for_one_model_have_it_read_once(monkeypatch):
@@ -346,14 +346,14 @@ def test_two_visitors_who_ask_for_one_model_have_it_read_once(monkeypatch):
     def read(model, revision):
         reads.append(model)
         hold.wait(10)
-        return engine.adopt(f"{model}@{revision}", small(1))
+        return models.adopt(f"{model}@{revision}", small(1))
 
-    monkeypatch.setattr(engine, "_models", engine.OrderedDict())
-    monkeypatch.setattr(engine, "_read", read)
+    monkeypatch.setattr(models, "_models", models.OrderedDict())
+    monkeypatch.setattr(models, "_read", read)
     with ThreadPoolExecutor() as pool:
-        both = [pool.submit(engine.load, "a/b", "main") for _ in range(2)]
-        engine.adopt("c/d", small(2))  # nobody else waits for that download
-        assert engine.load("c/d").image_size == (16, 16)
+        both = [pool.submit(models.load, "a/b", "main") for _ in range(2)]
+        models.adopt("c/d", small(2))  # nobody else waits for that download
+        assert models.load("c/d").image_size == (16, 16)
         hold.set()
         assert both[0].result() is both[1].result()
     assert reads == ["a/b"]

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ddpm_hub import GaussianDiffusion, Unet, checkpoint
-from ddpm_hub.app import engine, estimate, jobs, limits, reports, uploads
+from ddpm_hub.app import estimate, jobs, limits, models, reports, uploads
 from ddpm_hub.app.tabs import train as tab
 from ddpm_hub.errors import CheckpointError, ConfigError, DataError, DDPMHubError
 from ddpm_hub.randomness import SeededGlobals
@@ -36,7 +36,7 @@ def small_model(monkeypatch):
 
     row = limits.train_row
     monkeypatch.setattr(limits, "train_row", lambda name: replace(row(name), sample_steps=2))
-    monkeypatch.setattr(engine, "fresh", fresh)
+    monkeypatch.setattr(models, "fresh", fresh)
     monkeypatch.setattr(estimate, "_seconds", {})
 
 
@@ -133,8 +133,8 @@ def test_the_limit_of_minutes_ends_a_training_and_says_so(desk):
 def test_the_model_of_a_running_training_is_a_copy_that_stays_as_it_was(desk):
     job = desk.start(asked(steps=500, train_lr=0.05))
     wait_for(lambda: job.step >= 2)
-    copy = engine.load(f"job:{job.id}")
-    assert engine.load(f"job:{job.id}") is copy
+    copy = models.load(f"job:{job.id}")
+    assert models.load(f"job:{job.id}") is copy
     before = [p.clone() for p in copy.parameters()]
     at = job.step
     wait_for(lambda: job.step >= at + 3)
@@ -145,11 +145,11 @@ def test_the_model_of_a_running_training_is_a_copy_that_stays_as_it_was(desk):
 
 
 def test_a_training_that_fails_says_one_sentence_and_the_next_one_runs(desk, monkeypatch):
-    real = engine.fresh
-    monkeypatch.setattr(engine, "fresh", lambda *_: 1 / 0)
+    real = models.fresh
+    monkeypatch.setattr(models, "fresh", lambda *_: 1 / 0)
     broken = finish(desk.start(asked()), "error")
     assert "\n" not in broken.message and "ZeroDivision" not in broken.message
-    monkeypatch.setattr(engine, "fresh", real)
+    monkeypatch.setattr(models, "fresh", real)
     finish(desk.start(asked(steps=1)))
 
 

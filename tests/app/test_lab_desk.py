@@ -12,7 +12,7 @@ from PIL import Image
 
 import ddpm_hub
 from ddpm_hub import data
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments import compare, desk, garments, latents, limits
 from ddpm_hub.app.experiments.board import Board
 from ddpm_hub.app.experiments.desk import Desk, Experiment, Progress
@@ -254,9 +254,9 @@ def coloured():
     """The name of an untrained model of 16 x 16 coloured pixels and 40 timesteps."""
     network = ddpm_hub.Unet(dim=8, dim_mults=(1, 2), channels=3)
     diffusion = ddpm_hub.GaussianDiffusion(network, image_size=16, timesteps=40)
-    engine.adopt("somebody/coloured", diffusion)
+    models.adopt("somebody/coloured", diffusion)
     yield "somebody/coloured"
-    engine._models.pop(("somebody/coloured", None))
+    models._models.pop(("somebody/coloured", None))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from hub_page import PATIENCE, small
 
-from ddpm_hub.app import engine, job, jobs, limits, publish, starts
+from ddpm_hub.app import job, jobs, limits, models, publish, starts
 from ddpm_hub.app.tabs import account
 from ddpm_hub.errors import ConfigError, HubError
 
@@ -355,4 +355,4 @@ def test_what_may_be_published_is_checked(changes, sentence):
 def test_the_bundled_model_has_a_card_for_every_licence():
     for license in publish.LICENSES:
         assert f"license: {license}" in publish.card("bundled", "alice/x", license)
-    assert json.dumps(engine.model_card("bundled"))
+    assert json.dumps(models.model_card("bundled"))

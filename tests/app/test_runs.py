@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ddpm_hub import GaussianDiffusion, Unet, images
-from ddpm_hub.app import engine, limits, runs
+from ddpm_hub.app import engine, exports, limits, models, runs
 from ddpm_hub.errors import ConfigError, HubError
 
 
@@ -16,7 +16,7 @@ def small_model(monkeypatch):
     diffusion = GaussianDiffusion(
         Unet(dim=8, dim_mults=(1, 2), channels=1), image_size=8, timesteps=400
     )
-    monkeypatch.setattr(engine, "_models", engine.OrderedDict({("bundled", None): diffusion}))
+    monkeypatch.setattr(models, "_models", models.OrderedDict({("bundled", None): diffusion}))
     monkeypatch.setattr(runs, "STORE", runs.Store())
     return diffusion
 
@@ -47,7 +47,7 @@ def test_a_run_that_is_stopped_on_the_way_keeps_its_frames_and_says_so():
     run.stop()
     assert list(messages)[-1]["state"] == "stopped"
     assert 1 <= len(run.frames) < 50
-    assert images.read_metadata(runs.picture(run))["shows"] == "x0"
+    assert images.read_metadata(exports.picture(run))["shows"] == "x0"
 
 
 def test_a_listener_who_leaves_ends_the_run():
@@ -78,7 +78,7 @@ def test_a_browser_gets_the_frames_it_missed_and_nothing_of_unknown_runs():
     assert [f["index"] for f in again["frames"]] == [2, 7]
     for query in (None, {}, {"run": "0"}, {"run": ["example"]}, "text"):
         assert runs.frames(query) is None
-        assert "error" in runs.export(query)
+        assert "error" in exports.export(query)
 
 
 def test_the_store_forgets_the_oldest_finished_runs_but_not_the_example():
@@ -96,10 +96,10 @@ def test_the_store_forgets_the_oldest_finished_runs_but_not_the_example():
 def test_files_are_named_after_their_run(format):
     run = runs.STORE.add(runs.Run(asked()))
     list(runs.stream(run))
-    file = runs.export({"run": run.id, "format": format})
+    file = exports.export({"run": run.id, "format": format})
     assert file["name"] == f"ddpm-ddim-10-seed3.{format}"
     assert images.open_image(base64.b64decode(file["data"])).width >= 256
-    assert "formats" in runs.export({"run": run.id, "format": "exe"})["error"]
+    assert "formats" in exports.export({"run": run.id, "format": "exe"})["error"]
 
 
 def test_more_work_than_the_demo_allows_is_refused_with_the_cure(monkeypatch):

@@ -358,7 +358,7 @@ def test_a_phone_shows_no_horizontal_scroll_and_the_pictures_first(sample, dark)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.page.locator(".tl-x0 canvas").bounding_box()["y"] < 500
     run = tab.page.locator("#run").bounding_box()
-    assert run["y"] < tab.page.locator("#model-chip").bounding_box()["y"]
+    assert run["y"] < tab.page.locator("#sampler").bounding_box()["y"]
     for button in tab.page.locator(".ddpm-tl button:visible").all():
         assert button.bounding_box()["height"] >= 32
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ddpm_hub import images
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments.chart import Chart
 from ddpm_hub.app.experiments.desk import Experiment, Progress
 from ddpm_hub.app.experiments.edit_limits import CodingRequest
@@ -41,7 +41,7 @@ def chain(T: int, steps: int) -> list[int]:
 
 
 def _coding(chart: Chart, request: CodingRequest) -> Iterator[Progress]:
-    diffusion = engine.load()
+    diffusion = models.load()
     ts = chain(diffusion.num_timesteps, request.steps)
     picture = request.painted.picture.to(diffusion.device)
     shown = diffusion.unnormalize
@@ -82,5 +82,5 @@ def _summary(result: Likelihood, picture: Tensor, request: CodingRequest) -> str
     png = 8 * len(images.encode(images.to_pil(picture)[0], "png")) / picture.numel()
     return (
         f"bound {result.total.item():.2f} bits/dim, as a PNG file {png:.2f} · {len(result.t)} "
-        f"steps · seed {request.seed} · {engine.describe_device()}"
+        f"steps · seed {request.seed} · {models.describe_device()}"
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments.board import Board
 from ddpm_hub.app.experiments.desk import Experiment, Progress
 from ddpm_hub.app.experiments.limits import CompareRequest, FewStepsRequest
@@ -59,7 +59,7 @@ def compare(request: CompareRequest) -> Experiment:
 
 
 def _compare(board: Board, request: CompareRequest) -> Iterator[Progress]:
-    diffusion = engine.load(request.model)
+    diffusion = models.load(request.model)
     check_work(request.batch * len(request.samplers), request.steps, diffusion.image_size)
     lanes = [
         Lane(
@@ -99,7 +99,7 @@ def few_steps(request: FewStepsRequest) -> Experiment:
 
 
 def _few_steps(board: Board, request: FewStepsRequest) -> Iterator[Progress]:
-    diffusion = engine.load(request.model)
+    diffusion = models.load(request.model)
     check_work(request.batch, sum(request.steps), diffusion.image_size)
     lanes = [
         Lane(
@@ -130,4 +130,4 @@ def _few_steps(board: Board, request: FewStepsRequest) -> Iterator[Progress]:
 
 def summary(what: str, seed: int) -> str:
     """The status line of a finished experiment."""
-    return f"{what} · seed {seed} · {engine.describe_device()}"
+    return f"{what} · seed {seed} · {models.describe_device()}"

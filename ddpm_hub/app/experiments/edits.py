@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments.board import Board
 from ddpm_hub.app.experiments.desk import Experiment, Progress
 from ddpm_hub.app.experiments.edit_limits import InpaintRequest, SketchRequest
@@ -37,7 +37,7 @@ def sketch_steps(steps: int, strength: float) -> int:
 
 
 def _sketch(board: Board, request: SketchRequest) -> Iterator[Progress]:
-    diffusion, picture = engine.load(), request.painted.picture
+    diffusion, picture = models.load(), request.painted.picture
     for row in range(2):
         board.put(row, 0, picture)
     streams = [
@@ -64,7 +64,7 @@ def _sketch(board: Board, request: SketchRequest) -> Iterator[Progress]:
     yield Progress(
         total,
         total,
-        f"{request.sampler} · seed {request.seed} · {engine.describe_device()}",
+        f"{request.sampler} · seed {request.seed} · {models.describe_device()}",
     )
 
 
@@ -77,7 +77,7 @@ def inpaint(request: InpaintRequest) -> Experiment:
 
 
 def _inpaint(board: Board, request: InpaintRequest) -> Iterator[Progress]:
-    diffusion = engine.load()
+    diffusion = models.load()
     picture, marked = (x.to(diffusion.device) for x in request.painted)
     board.put(0, 0, picture)
     board.put(0, 1, torch.where(marked, torch.full_like(picture, HOLE), picture))
@@ -102,7 +102,7 @@ def _inpaint(board: Board, request: InpaintRequest) -> Iterator[Progress]:
     for n in range(COMPLETIONS):
         board.note(2 + n, _kept(drawn[n : n + 1], picture, marked))
     settings = f"{step.total} network calls on {COMPLETIONS} pictures · seed {request.seed}"
-    yield Progress(step.total, step.total, f"{settings} · {engine.describe_device()}")
+    yield Progress(step.total, step.total, f"{settings} · {models.describe_device()}")
 
 
 def _kept(drawn: Tensor, picture: Tensor, marked: Tensor) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments import garments
 from ddpm_hub.app.experiments.board import Board
 from ddpm_hub.app.experiments.compare import Lane, summary
@@ -52,7 +52,7 @@ def continuation_seed(seed: int, row: int) -> int:
 
 
 def _continuations(board: Board, request: ContinuationsRequest) -> Iterator[Progress]:
-    diffusion = engine.load(request.model)
+    diffusion = models.load(request.model)
     check_work(1 + COUNT * len(SHARES), request.steps, diffusion.image_size)
     chain = Lane(diffusion.sample_stream(1, sampler="ddpm", steps=request.steps, seed=request.seed))
     levels = _levels(chain.stream.state().ts, diffusion.num_timesteps)
@@ -124,7 +124,7 @@ def _interpolation(board: Board, request: InterpolationRequest) -> Iterator[Prog
 
     from ddpm_hub.editing import mixed_path
 
-    diffusion = engine.load(request.model)
+    diffusion = models.load(request.model)
     check_int("t", request.t, 0, diffusion.num_timesteps - 1)
     steps = min(request.steps, request.t + 1)  # a short chain has no more
     check_work(FRAMES, steps, diffusion.image_size)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm_hub import data
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments.chart import Chart
 from ddpm_hub.app.experiments.desk import Experiment, Progress
 from ddpm_hub.app.experiments.edit_limits import LossRequest
@@ -75,7 +75,7 @@ def _error(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _losses(chart: Chart, request: LossRequest) -> Iterator[Progress]:
-    diffusion = engine.load()
+    diffusion = models.load()
     pictures, eps = (x.to(diffusion.device) for x in batch(request))
     visited = times(diffusion.num_timesteps, request.times)
     for done, t in enumerate(visited):
@@ -94,7 +94,7 @@ def _losses(chart: Chart, request: LossRequest) -> Iterator[Progress]:
         len(visited),
         len(visited),
         f"mean of {len(HELD_OUT)} held-out pictures · seed {request.seed} · "
-        f"{engine.describe_device()}",
+        f"{models.describe_device()}",
     )
 
 

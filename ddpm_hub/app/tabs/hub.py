@@ -17,16 +17,14 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub.app import engine, limits, opened
+from ddpm_hub.app import limits, models, opened
 from ddpm_hub.app.background import Done
 from ddpm_hub.app.tabs import account, hub_cards, publish
-from ddpm_hub.app.tabs.sample import MODEL_PARTS, use_model
+from ddpm_hub.app.tabs.common import HUB, LIGHT
+from ddpm_hub.app.tabs.header import MODEL_PARTS, use_model
 from ddpm_hub.hub import repos
 from ddpm_hub.hub.client import Failure
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIGHT = QUIET | {"queue": False}
-HUB = QUIET | {"concurrency_id": "hub", "concurrency_limit": 8}  # never behind a picture
 TAG = "ddpm_hub"  # of models that this library published
 OWN = os.environ.get("DDPM_HUB_MODEL")  # that a Space is about: ddpm-hub space deploy --model
 KNOWN = (
@@ -63,7 +61,7 @@ def build(
 def _open_half() -> dict[str, Component]:
     page: dict[str, Component] = {
         "found": gr.State(None),
-        "loaded": gr.State("", delete_callback=engine.forget),  # when the visitor has gone
+        "loaded": gr.State("", delete_callback=models.forget),  # when the visitor has gone
     }
     with gr.Row(equal_height=False, elem_classes="ddpm-row"):
         with gr.Column(scale=3, min_width=290, elem_classes="ddpm-controls ddpm-card"):
@@ -163,7 +161,7 @@ def _load(
 
 def _model(found: opened.Opened, token: str | None) -> Iterator[int | Done]:
     """Bytes so far, then `Done` with the name under which the model is in memory."""
-    if not found.private and engine.holds(found.name):
+    if not found.private and models.holds(found.name):
         yield Done(found.name)
         return
     for said in opened.follow(found, token):
@@ -171,7 +169,7 @@ def _model(found: opened.Opened, token: str | None) -> Iterator[int | Done]:
             yield said
             continue
         name = f"opened:{secrets.token_hex(16)}" if found.private else found.name
-        engine.adopt(name, engine.placed(said.value), found.card)
+        models.adopt(name, models.placed(said.value), found.card)
         yield Done(name)
 
 

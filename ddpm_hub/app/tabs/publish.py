@@ -19,12 +19,10 @@ from ddpm_hub.app import limits, publish
 from ddpm_hub.app.background import Done
 from ddpm_hub.app.tabs import account, hub_cards
 from ddpm_hub.app.tabs import train as trainings
+from ddpm_hub.app.tabs.common import HUB, LIGHT
 from ddpm_hub.app.tabs.train_form import ASKING
 from ddpm_hub.errors import ConfigError, DDPMHubError
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIGHT = QUIET | {"queue": False}
-HUB = QUIET | {"concurrency_id": "hub", "concurrency_limit": 8}
 EDITED = "The card was edited and stays as it is: Write it anew makes one of the new choices."
 
 

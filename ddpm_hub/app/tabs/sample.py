@@ -1,56 +1,50 @@
 """The Sample tab: draw pictures step by step, and look at every step afterwards.
 
-In the room: components and wiring. Frames and runs are app/runs.py's, models app/engine.py's, what
+In the room: components and wiring. Frames and runs are app/runs.py's, models app/models.py's, what
 may be asked for app/limits.py's; the panes are widgets/timeline. No torch.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import gradio as gr
 from gradio.components import Component
 
 from ddpm_hub import SAMPLERS
-from ddpm_hub.app import engine, limits, runs
+from ddpm_hub.app import engine, exports, limits, models, runs
+from ddpm_hub.app.tabs.common import GPU, LIGHT, QUIET, sentences
+from ddpm_hub.app.tabs.header import STEPS
 from ddpm_hub.app.widgets.timeline import timeline
 from ddpm_hub.errors import DDPMHubError
 from ddpm_hub.samplers import default_eta
 from ddpm_hub.spacings import SPACINGS
 
-MODEL_PARTS = ("model", "chip", "steps", "back")
 SETTINGS = (
     *("model", "sampler", "steps", "eta", "batch", "seed", "fresh"),
     *("spacing", "bounds", "variance"),
 )
-STEPS = 50  # to begin with, where the model has so many
-GPU = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one lane for everything heavy
 
 
-def build(demo: gr.Blocks) -> list[Component]:
-    """Fill the surrounding gr.Tab of `demo`, and register the tab's two endpoints.
+def build(parts: dict[str, Component]) -> dict[str, Component]:
+    """Fill the surrounding gr.Tab, and register the tab's two endpoints.
 
-    Gives what `use_model` sets, for tabs that have a model to try.
+    `parts`: of the header. Gives them and the form's, by name, for tabs that set them up.
     """
     with gr.Row(equal_height=False, elem_classes="ddpm-row"):
         with gr.Column(scale=3, min_width=290, elem_classes="ddpm-controls ddpm-card"):
-            form = _form()
+            form = parts | _form()
         with gr.Column(scale=8, min_width=340):
-            panes = timeline(frames=runs.frames, export=runs.export)
-    _wire(demo, form, panes)
+            panes = timeline(frames=runs.frames, export=exports.export)
+    _wire(form, panes)
     gr.api(api_sample, api_name="sample", **GPU)
     gr.api(api_load_model, api_name="load_model", concurrency_id="hub", concurrency_limit=8)
-    return [form[name] for name in MODEL_PARTS]
+    return form | {"panes": panes}
 
 
 def _form() -> dict:
     """The controls, top to bottom, by name."""
-    form = {"model": gr.State("bundled"), "chip": gr.HTML(elem_id="model-chip")}
-    form["back"] = gr.Button(
-        "Back to the bundled model", size="sm", visible=False, elem_id="model-back"
-    )
+    form = {}
     form["sampler"] = gr.Radio(
         list(SAMPLERS),
         value="ddim",
@@ -113,24 +107,19 @@ def _more() -> dict:
     }
 
 
-def _wire(demo: gr.Blocks, form: dict, panes: gr.HTML) -> None:
+def _wire(form: dict, panes: gr.HTML) -> None:
     buttons = [form["run"], form["stop"]]
     settings = [form[name] for name in SETTINGS]
     ticket = gr.State("")  # the id of this visitor's run
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    light = quiet | {"queue": False}
-    parts = [form[name] for name in MODEL_PARTS]
-    demo.load(use_model, None, parts, **light)
-    form["back"].click(use_model, None, parts, **light)
-    form["sampler"].change(_choices_of, form["sampler"], [form["eta"], form["variance"]], **light)
+    form["sampler"].change(_choices_of, form["sampler"], [form["eta"], form["variance"]], **LIGHT)
 
     # In the queue, unlike what is light: only there a refusal reaches the visitor as a sentence.
     asked = form["run"].click(
-        _prepare, settings, [ticket, form["seed"], panes, *buttons], concurrency_limit=16, **quiet
+        _prepare, settings, [ticket, form["seed"], panes, *buttons], concurrency_limit=16, **QUIET
     )
-    drawn = asked.success(_draw, ticket, panes, **quiet, **GPU)
-    drawn.then(_buttons, ticket, buttons, **light)
-    form["stop"].click(_stop, ticket, [panes, *buttons], **light)
+    drawn = asked.success(_draw, ticket, panes, **QUIET, **GPU)
+    drawn.then(_buttons, ticket, buttons, **LIGHT)
+    form["stop"].click(_stop, ticket, [panes, *buttons], **LIGHT)
 
 
 # ---- handlers -----------------------------------------------------------------------------------
@@ -185,54 +174,6 @@ def _buttons(ticket: str):
     return gr.update(interactive=idle), gr.update(interactive=not idle)
 
 
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Our errors are sentences for the visitor; all others stay in the log."""
-    try:
-        yield
-    except DDPMHubError as error:
-        raise gr.Error(str(error), print_exception=False) from None
-
-
-def use_model(model: str = "bundled", title: str = ""):
-    """What MODEL_PARTS become for a model: its name, its chip, the steps it offers, a way back."""
-    try:
-        card = engine.model_card(model)
-    except DDPMHubError as error:
-        return (
-            model,
-            f'<div class="ddpm-chip"><b>{html.escape(str(error))}</b></div>',
-            *[gr.skip()] * 2,
-        )
-    steps = sorted({s for s in limits.STEPS if s < card["timesteps"]} | {card["timesteps"]})
-    return (
-        model,
-        chip(card, title or _NAMES.get(card["source"]) or runs.title_of(model)),
-        gr.update(choices=steps, value=STEPS if STEPS in steps else steps[-1]),
-        gr.update(visible=model != "bundled"),
-    )
-
-
-_NAMES = {"bundled": "Bundled model", "training": "A training run", "private": "A private model"}
-
-
-def chip(card: dict, name: str) -> str:
-    """The model in one small box; every text is escaped: names may come from strangers."""
-    height, width = card["image_size"]
-    facts = {
-        "parameters": f"{card['parameters'] / 1e6:.2f} M",
-        "images": f"{width} x {height} " + ("grey" if card["channels"] == 1 else "colour"),
-        "T": str(card["timesteps"]),
-        "objective": card["objective"],
-        "schedule": card["schedule"],
-    }
-    rows = "".join(
-        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>"
-        for k, v in facts.items()
-    )
-    return f'<div class="ddpm-chip"><b>{html.escape(name)}</b><dl>{rows}</dl></div>'
-
-
 # ---- endpoints ----------------------------------------------------------------------------------
 def api_sample(  # noqa: PLR0913  the endpoint's arguments
     model: str = "bundled",
@@ -280,4 +221,4 @@ def api_load_model(model: str = "bundled", revision: str | None = None) -> dict:
         {name, parameters, image_size, channels, timesteps, objective, schedule, source, card}.
     """
     with sentences():
-        return engine.model_card(model, revision)
+        return models.model_card(model, revision)

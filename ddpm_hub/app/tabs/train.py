@@ -18,12 +18,13 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub.app import engine, jobs, limits, reports
+from ddpm_hub.app import jobs, limits, models, reports
 from ddpm_hub.app.job import ACTIVE, Job
-from ddpm_hub.app.runs import title_of
+from ddpm_hub.app.models import title_of
 from ddpm_hub.app.tabs import train_api
 from ddpm_hub.app.tabs import train_form as forms
-from ddpm_hub.app.tabs.sample import sentences, use_model
+from ddpm_hub.app.tabs.common import sentences
+from ddpm_hub.app.tabs.header import use_model
 from ddpm_hub.app.widgets.curve import curve
 from ddpm_hub.app.widgets.timeline import TRAINING, timeline
 from ddpm_hub.errors import ConfigError, DDPMHubError
@@ -45,7 +46,7 @@ HAVE = """(watched, _, known, shown) => {
 def build(
     demo: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, drawing: list[Component]
 ) -> dict[str, Component]:
-    """Fill `tab`, one of `tabs` of `demo`; `drawing`: what `use_model` of the Sample tab sets.
+    """Fill `tab`, one of `tabs` of `demo`; `drawing`: what `header.use_model` sets.
 
     Gives what the Hub tab needs: the button `publish`, the id `watched`, and the ids `known`.
     """
@@ -177,7 +178,7 @@ def _try(watched):
     with sentences():
         job = jobs.desk().get(watched)
         name = f"job:{job.id}"
-        engine.adopt(name, job.model())
+        models.adopt(name, job.model())
         title = f"{job.request.preset} on {job.name}, step {job.step:,}"
         return gr.Tabs(selected="sample"), *use_model(name, title)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ddpm_hub.app import jobs, limits, reports
-from ddpm_hub.app.tabs.sample import sentences
+from ddpm_hub.app.tabs.common import sentences
 
 # In the queue, since only there a refusal reaches the caller as a sentence; never behind a picture.
 LANE = {"concurrency_id": "trainings", "concurrency_limit": 16}

@@ -13,14 +13,12 @@ from dataclasses import fields
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub.app import engine, estimate, limits, starts, uploads
-from ddpm_hub.app.runs import title_of
-from ddpm_hub.app.tabs.sample import sentences
+from ddpm_hub.app import estimate, limits, models, starts, uploads
+from ddpm_hub.app.models import title_of
+from ddpm_hub.app.tabs.common import LIGHT, QUIET, sentences
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.errors import ConfigError, DDPMHubError
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIGHT = QUIET | {"queue": False}
 # In the queue, unlike what is light, since only there a refusal reaches the visitor as a
 # sentence; but not in the lane of what is heavy.
 ASKING = QUIET | {"concurrency_id": "asking", "concurrency_limit": 16}
@@ -160,7 +158,7 @@ def _form_now(preset, steps, minutes, batch, begin, model):
 
 def start_of(begin: str, model: str):
     """The model that a training goes on from; None for new weights."""
-    return engine.load(model) if begin == LOADED else None
+    return models.load(model) if begin == LOADED else None
 
 
 def _pictures_card(data: str, preset: str, begin: str, model: str) -> str:

@@ -11,7 +11,7 @@ import html
 
 import gradio as gr
 
-from ddpm_hub.app.runs import title_of
+from ddpm_hub.app.models import title_of
 from ddpm_hub.app.tabs.lab import (
     coding,
     compare,

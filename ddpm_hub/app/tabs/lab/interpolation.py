@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ddpm_hub.app import engine
+from ddpm_hub.app import models
 from ddpm_hub.app.experiments import garments, limits
 from ddpm_hub.app.experiments.latents import interpolation
 from ddpm_hub.app.tabs.lab import tool
@@ -66,7 +66,7 @@ def build(demo: gr.Blocks, model: gr.State) -> gr.Slider:
 def levels(model: str, t: int):
     """The slider for t, from 0 to that model's last; in the middle if it stood beyond."""
     try:
-        last = engine.load(model).num_timesteps - 1
+        last = models.load(model).num_timesteps - 1
     except DDPMHubError:  # Sample says what is the matter with it
         return gr.skip()
     return gr.update(maximum=last, value=t if t <= last else (last + 1) // 2)

@@ -14,11 +14,8 @@ from gradio.components import Component
 
 from ddpm_hub.app import limits
 from ddpm_hub.app.experiments.desk import DESK, Experiment
-from ddpm_hub.app.tabs.sample import GPU, sentences
+from ddpm_hub.app.tabs.common import GPU, LIGHT, QUIET, sentences
 from ddpm_hub.errors import DDPMHubError
-
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-LIGHT = QUIET | {"queue": False}
 
 
 def intro(text: str) -> None:

@@ -1,0 +1,195 @@
+"""The models of the demo, on its device: in memory, by name, the least used gone first.
+
+In the room: the cache of models, new ones of a preset, what a page is told of one, the device. Not
+in the room: runs (engine.py, runs.py), what a repo of the Hub holds (opened.py), which names may be
+asked for (limits.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+
+import ddpm_hub
+from ddpm_hub import PRESETS
+from ddpm_hub.app import limits
+from ddpm_hub.errors import HubError
+
+MAX_MODELS = 2  # in memory, beside the bundled one
+CARD_BYTES = 64_000
+
+Key = tuple[str, str | None]  # a model's name, and the revision if it is a repository
+
+_models: OrderedDict[Key, object] = OrderedDict()
+_cards: dict[Key, str] = {}  # of models of the Hub that are in memory
+_reading: dict[Key, Future] = {}
+_models_lock = threading.Lock()  # held for moments: nobody waits for another visitor's download
+
+
+def load(model: str = "bundled", revision: str | None = None):
+    """The GaussianDiffusion of that name, on the best device, from the cache if it is there."""
+    key = _key(model, revision)
+    with _models_lock:
+        if key in _models:
+            return _used(key)
+        mine = key not in _reading
+        answer = _reading.setdefault(key, Future())
+    if mine:
+        try:
+            answer.set_result(_read(*key))
+        except BaseException as error:
+            answer.set_exception(error)
+        with _models_lock:
+            del _reading[key]
+    return answer.result()
+
+
+def adopt(model: str, diffusion, card: str = ""):
+    """Keep `diffusion` under that name, instead of what was there; gives it back."""
+    key = _key(model)
+    with _models_lock:
+        _models[key], _cards[key] = diffusion, card[:CARD_BYTES]
+        return _used(key)
+
+
+def forget(model: str) -> None:
+    """Let go of what a visitor's own token opened; all else stays for others."""
+    if model.startswith("opened:"):
+        with _models_lock:
+            _models.pop(_key(model), None)
+            _cards.pop(_key(model), None)
+
+
+def placed(diffusion):
+    """The model on the best device of this machine."""
+    from ddpm_hub.runtime import pick_device
+
+    return diffusion.to(pick_device())
+
+
+def holds(model: str) -> bool:
+    """Whether the model is in memory."""
+    return _key(model) in _models
+
+
+def _key(model: str, revision: str | None = None) -> Key:
+    repo, _, named = limits.model_name(model).partition("@")
+    return repo, limits.revision_name(revision or named)
+
+
+def _used(key: Key):
+    """The model, and room for it: the one that was not used for longest goes."""
+    _models.move_to_end(key)
+    while len(_models) > MAX_MODELS + 1:
+        oldest = next(k for k in _models if k[0] != "bundled")
+        del _models[oldest]
+        _cards.pop(oldest, None)
+    return _models[key]
+
+
+def fresh(preset: str, seed: int):
+    """An untrained GaussianDiffusion of the preset on the best device: the seed's own weights.
+
+    Under the models' lock, since initial weights come from torch's global numbers.
+    """
+    import torch
+
+    from ddpm_hub.nets import build
+    from ddpm_hub.randomness import SeededGlobals
+    from ddpm_hub.runtime import pick_device
+
+    row = PRESETS[preset]
+    with _models_lock, SeededGlobals(torch.device("cpu"), "weights", seed):
+        network = build(row.unet)
+    return ddpm_hub.GaussianDiffusion(network, **row.diffusion).to(pick_device())
+
+
+@cache
+def size(preset: str) -> dict:
+    """{parameters, megabytes} of a preset's model, counted without its memory."""
+    import torch
+
+    from ddpm_hub.nets import build
+
+    with torch.device("meta"):
+        network = build(PRESETS[preset].unet)
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "megabytes": parameters * 4 / 1e6}
+
+
+def _read(model: str, revision: str | None):
+    """A model that is not in memory; what everybody may read is all that a name can open."""
+    name, card = f"{model}@{revision}" if revision else model, ""
+    if model == "bundled":
+        diffusion = ddpm_hub.GaussianDiffusion.from_pretrained("bundled")
+    elif model.startswith("job:"):
+        from ddpm_hub.app import jobs
+
+        diffusion = jobs.desk().model(model.removeprefix("job:"))
+    elif model.startswith("opened:"):
+        raise HubError("this model is no longer in memory: open it again in the Hub tab")
+    else:
+        from ddpm_hub.app import opened
+
+        found = opened.look(model, revision)
+        diffusion, card = opened.load(found), found.card
+    return adopt(name, placed(diffusion), card)
+
+
+def model_card(model: str = "bundled", revision: str | None = None) -> dict:
+    """What /load_model answers: name, parameters, image_size, timesteps, objective, card, ..."""
+    diffusion = load(model, revision)
+    config = diffusion.to_config()["diffusion"]
+    name, _ = key = _key(model, revision)
+    return {
+        "name": name,
+        "parameters": sum(p.numel() for p in diffusion.parameters()),
+        "image_size": list(diffusion.image_size),
+        "channels": diffusion.channels,
+        "timesteps": diffusion.num_timesteps,
+        "objective": diffusion.objective,
+        "schedule": config["beta_schedule"],
+        "source": _source(name),
+        "card": _card_text() if name == "bundled" else _cards.get(key, ""),
+    }
+
+
+SOURCES = {"bundled": "bundled", "job": "training", "opened": "private"}
+
+
+def _source(name: str) -> str:
+    return SOURCES.get(name.partition(":")[0], "hub")
+
+
+def _card_text() -> str:
+    path = Path(ddpm_hub.__file__).parent / "assets" / "bundled" / "README.md"
+    return path.read_text(encoding="utf-8")[:CARD_BYTES] if path.exists() else ""
+
+
+def public_name(model: str) -> str:
+    """Without the id of a training or the key of a private model: pictures are passed on."""
+    kind = model.partition(":")[0]
+    return {"job": "a training run", "opened": "a private model"}.get(kind, model)
+
+
+def title_of(model: str) -> str:
+    """The same as people write it: a repository with the first letters of its commit."""
+    name, at, commit = public_name(model).partition("@")
+    return f"{name} @ {commit[:7]}" if at else name
+
+
+def prepare() -> None:
+    """Before anything is drawn: keep a core free, so that frames leave while the next is made."""
+    from ddpm_hub.runtime import leave_a_core
+
+    leave_a_core()
+
+
+def describe_device() -> str:
+    """Where the pictures are made, for the status line: "cpu", "cuda"."""
+    from ddpm_hub.runtime import pick_device
+
+    return str(pick_device()).split(":")[0]
