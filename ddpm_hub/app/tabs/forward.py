@@ -15,6 +15,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ddpm_hub.app import process
+from ddpm_hub.app.tabs.endpoint import endpoint
 from ddpm_hub.app.widgets.scrubber import scrubber
 from ddpm_hub.errors import DataError, DDPMHubError
 
@@ -40,8 +41,8 @@ def build() -> None:
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     widget.rebuild(rebuild, None, widget, trigger_mode="always_last", **quiet)
     upload.upload(take_upload, upload, widget, **quiet)
-    gr.api(forward, api_name="forward")
-    gr.api(schedule_curves, api_name="schedule")
+    endpoint(forward, "forward")
+    endpoint(schedule_curves, "schedule")
 
 
 def rebuild(event: gr.EventData) -> dict[str, Any]:

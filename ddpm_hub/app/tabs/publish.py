@@ -20,6 +20,7 @@ from ddpm_hub.app.background import Done
 from ddpm_hub.app.tabs import account, hub_cards
 from ddpm_hub.app.tabs import train as trainings
 from ddpm_hub.app.tabs.common import HUB, LIGHT
+from ddpm_hub.app.tabs.endpoint import endpoint
 from ddpm_hub.app.tabs.train_form import ASKING
 from ddpm_hub.errors import ConfigError, DDPMHubError
 
@@ -100,7 +101,7 @@ def wire(
     settings = [made[name] for name in ("private", "replace", "card", "written")]
     ends = [made["status"], made["push"], *texts]
     made["push"].click(_push, [*choices, *settings, token], ends, **HUB)
-    gr.api(api_push, api_name="push", concurrency_id="hub", concurrency_limit=8)
+    endpoint(api_push, "push", concurrency_id="hub", concurrency_limit=8)
 
 
 # ---- handlers -----------------------------------------------------------------------------------

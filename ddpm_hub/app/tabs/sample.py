@@ -14,6 +14,7 @@ from gradio.components import Component
 from ddpm_hub import SAMPLERS
 from ddpm_hub.app import engine, exports, limits, models, runs
 from ddpm_hub.app.tabs.common import GPU, LIGHT, QUIET, sentences
+from ddpm_hub.app.tabs.endpoint import endpoint
 from ddpm_hub.app.tabs.header import STEPS
 from ddpm_hub.app.widgets.timeline import timeline
 from ddpm_hub.errors import DDPMHubError
@@ -37,8 +38,8 @@ def build(parts: dict[str, Component]) -> dict[str, Component]:
         with gr.Column(scale=8, min_width=340):
             panes = timeline(frames=runs.frames, export=exports.export)
     _wire(form, panes)
-    gr.api(api_sample, api_name="sample", **GPU)
-    gr.api(api_load_model, api_name="load_model", concurrency_id="hub", concurrency_limit=8)
+    endpoint(api_sample, "sample", **GPU)
+    endpoint(api_load_model, "load_model", concurrency_id="hub", concurrency_limit=8)
     return form | {"panes": panes}
 
 

@@ -6,10 +6,9 @@ its key: whoever has it may watch and end it. No torch.
 
 from __future__ import annotations
 
-import gradio as gr
-
 from ddpm_hub.app import jobs, limits, reports
 from ddpm_hub.app.tabs.common import sentences
+from ddpm_hub.app.tabs.endpoint import endpoint
 
 # In the queue, since only there a refusal reaches the caller as a sentence; never behind a picture.
 LANE = {"concurrency_id": "trainings", "concurrency_limit": 16}
@@ -17,9 +16,9 @@ LANE = {"concurrency_id": "trainings", "concurrency_limit": 16}
 
 def register() -> None:
     """Add the three endpoints to the surrounding gr.Blocks."""
-    gr.api(start, api_name="train_start", **LANE)
-    gr.api(status, api_name="train_status", **LANE)
-    gr.api(stop, api_name="train_stop", **LANE)
+    endpoint(start, "train_start", **LANE)
+    endpoint(status, "train_status", **LANE)
+    endpoint(stop, "train_stop", **LANE)
 
 
 def start(data: str = "bundled", preset: str = "tiny", steps: int = 1000, seed: int = 0) -> dict:
