@@ -28,9 +28,10 @@ test-long: $(VENV)/.test ## kill a training 50 times instead of 10, open 10,000 
 check: $(VENV)/.test ## the style check alone
 	$(PY) -m ruff check .
 
-bench: $(VENV)/.bench ## speed beside the reference's: the network, then training
+bench: $(VENV)/.bench ## speed beside the reference's, network and training; what streaming costs
 	$(PY) benchmarks/unet.py
 	$(PY) benchmarks/training.py
+	$(PY) benchmarks/streaming.py
 
 browser: $(VENV)/.test ## the browser that the end-to-end tests drive
 	@bash .ci/browser $(PY)

@@ -2,7 +2,8 @@
 
 In the room: everything that turns (B, C, H, W) floats in [0, 1] into something a person can look
 at, and a file somebody brought into such floats, safely. Not in the room: data sets (data/),
-the model's [-1, 1] range (`GaussianDiffusion.unnormalize`) and anything that knows the app.
+the model's [-1, 1] range (`GaussianDiffusion.unnormalize`) and anything that knows the app. Over
+300 lines, since what a file says of its run is read beside where it is written.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 4_000_000  # a 140 kB PNG can decode to 432 MB: the size is checked before decoding
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PNG_KEY = "ddpm_hub"  # the tEXt chunk that carries the run
+DESCRIPTION = 0x010E  # the tag of EXIF in which a WebP carries it; a GIF has a comment
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -257,8 +259,8 @@ def save_png(image: Image.Image, metadata: dict) -> bytes:
 
 
 def read_metadata(data: bytes) -> dict:
-    """What `save_png` wrote into these bytes; {} for a picture that carries nothing of ours."""
-    text = open_image(data).info.get(PNG_KEY)
+    """What `save_png` or `animate` wrote into these bytes; {} where there is nothing of ours."""
+    text = _written_in(open_image(data))
     if text is None:
         return {}
     try:
@@ -270,10 +272,28 @@ def read_metadata(data: bytes) -> dict:
     return metadata
 
 
-def animate(frames: Sequence[Image.Image], format: str = "webp", fps: float = 12.0) -> bytes:
+def _written_in(image: Image.Image) -> str | None:
+    if PNG_KEY in image.info:
+        return image.info[PNG_KEY]
+    try:
+        text = image.info.get("comment") or image.getexif().get(DESCRIPTION)
+    except Exception:  # a broken EXIF block is none of ours
+        return None
+    text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+    sign = f"{PNG_KEY} "  # others describe their pictures, too
+    return text.removeprefix(sign) if isinstance(text, str) and text.startswith(sign) else None
+
+
+def animate(
+    frames: Sequence[Image.Image],
+    format: str = "webp",
+    fps: float = 12.0,
+    metadata: dict | None = None,
+) -> bytes:
     """Frames of one size -> an endless animation: "webp" (small, fast) or "gif" (anywhere).
 
     The last frame stays for a second and a half: it is the picture the rest leads to.
+    `metadata` is written into it as JSON, for `read_metadata`.
     """
     if format not in ("webp", "gif"):
         raise DataError(f"format {format!r} is not one of webp, gif")
@@ -283,12 +303,22 @@ def animate(frames: Sequence[Image.Image], format: str = "webp", fps: float = 12
         raise DataError(f"fps {fps} is not in (0, 50]")
     durations = [round(1000 / fps)] * (len(frames) - 1) + [1500]
     options = {"quality": 85, "method": 2} if format == "webp" else {"optimize": False}
+    options |= _note(format, metadata) if metadata else {}
     first, *rest = [_film_frame(frame, format) for frame in frames]
     buffer = io.BytesIO()
     first.save(
         buffer, format, save_all=True, append_images=rest, duration=durations, loop=0, **options
     )
     return buffer.getvalue()
+
+
+def _note(format: str, metadata: dict) -> dict:
+    text = f"{PNG_KEY} {json.dumps(metadata, allow_nan=False)}"
+    if format == "gif":
+        return {"comment": text.encode("ascii")}
+    exif = Image.Exif()
+    exif[DESCRIPTION] = text
+    return {"exif": exif}
 
 
 def _film_frame(image: Image.Image, format: str) -> Image.Image:

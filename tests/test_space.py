@@ -415,3 +415,43 @@ def answer(url, process, seconds=90):
         except OSError:
             time.sleep(0.3)
     return ""
+
+
+# ---- what the demo says of its hardware ---------------------------------------------------------
+@pytest.fixture
+def hardware(monkeypatch):
+    """`hardware(kind, space)`: the demo is on such a machine."""
+    from ddpm_hub.app import machine
+
+    def choose(kind, name=NAME):
+        monkeypatch.setattr(machine, "kind", lambda: kind)
+        monkeypatch.delenv("SPACE_ID", raising=False)
+        if name:
+            monkeypatch.setenv("SPACE_ID", name)
+
+    return choose
+
+
+def test_a_copy_is_offered_on_spaces_without_a_gpu_of_their_own_and_nowhere_else(hardware):
+    from ddpm_hub.app.tabs import duplicate
+
+    link = f'href="https://huggingface.co/spaces/{NAME}?duplicate=true" target="_blank"'
+    hardware("cpu")
+    assert "No GPU here" in duplicate.offer() and link in duplicate.offer()
+    hardware("ZeroGPU")
+    assert "45 s at a time" in duplicate.offer() and link in duplicate.offer()
+    hardware("cuda")
+    assert duplicate.offer() is None and duplicate.note() is None
+    hardware("cpu", None)
+    assert duplicate.offer() is None
+    hardware("cpu", 'a/b"><script>')
+    assert "<script>" not in duplicate.offer() and '"><' not in duplicate.offer()
+
+
+def test_the_front_matter_can_be_met_by_zerogpu():
+    major, minor = map(int, FACTS["python_version"].split("."))
+    assert (major, minor) in ((3, 10), (3, 12))  # all that it has
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    (torch,) = [Requirement(line) for line in lines if line.startswith("torch")]
+    assert "2.10.0" in torch.specifier and "2.11.0" in torch.specifier
+    assert not [line for line in lines if line.startswith("spaces")]  # the builder brings it

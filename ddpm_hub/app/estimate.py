@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 
-from ddpm_hub.app import jobs, limits, models
+from ddpm_hub.app import jobs, limits, machine, models
 from ddpm_hub.config import PRESETS
 from ddpm_hub.errors import ConfigError
 
@@ -58,10 +58,13 @@ def _speed(preset: str, batch: int) -> float | None:
 def measure(preset: str, batch: int) -> None:
     """Take a few steps of this preset, unless it was done before; blocks for seconds.
 
-    Raises ConfigError while the machine trains: then it has no steps to spare.
+    Raises ConfigError while the machine trains: then it has no steps to spare. Also where GPUs
+    are lent by the minute: a measurement would cost the visitor's own.
     """
     if _speed(preset, batch) is not None:
         return
+    if machine.has_workers():
+        raise ConfigError("a GPU that is lent is not measured beforehand: start, and see")
     answer: Future = Future()
 
     def errand() -> None:

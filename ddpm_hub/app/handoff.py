@@ -22,7 +22,7 @@ class Start(NamedTuple):
     model: str  # its name in this app: the state means nothing to another
     x: np.ndarray
     t: int
-    words: str  # for people: "the ankle boot at t = 412"
+    words: str  # for people, where x_t is from: "ankle boot, noised in Forward"
 
 
 _starts: OrderedDict[str, Start] = OrderedDict()

@@ -2,7 +2,8 @@
 
 In the room: what is kept in `<runs>/<id>/` beside the engine's own files (job.json, data.npy,
 frames/), and the states a training goes through. Not in the room: who may run when (jobs.py), what
-is said of a job (reports.py), how a step is made and saved (`ddpm_hub.training`), components.
+is said of a job (reports.py), in which process its steps are made (chunks.py), how a step is made
+and saved (`ddpm_hub.training`), components.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
+from contextvars import Context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ddpm_hub import checkpoint, files, images
-from ddpm_hub.app import limits, starts
+from ddpm_hub.app import limits, machine, starts
+from ddpm_hub.app.lane import NoGPU
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.errors import ConfigError, DDPMHubError
 
@@ -61,6 +62,7 @@ class Job:
         self.message: str = record.get("message", "")
         self.request = limits.train_request(**record["request"])
         self.wish: str | None = None
+        self.visitor: Context | None = None  # whose share of a lent GPU it takes
         self.losses: list[float] = []
         self.frames: list[Frame] = []
         self.newest: dict[str, Any] = {}  # the figures of the newest event
@@ -167,6 +169,9 @@ class Job:
         try:
             self.become("preparing")
             self._train()
+        except NoGPU as error:
+            text = f"Paused at step {self.step:,}, all is saved: {error}."
+            self.become("paused", text)
         except DDPMHubError as error:
             self.become("error", f"{error}.")
         except Exception:
@@ -174,33 +179,23 @@ class Job:
             self.become("error", "The training failed: what it had saved is kept, see the log.")
         finally:
             self._answer(None)
+            self.visitor = None
             _free_memory()
 
     def _train(self) -> None:
-        from ddpm_hub.training import train
+        from ddpm_hub.app import chunks
 
         self._read = True
         self._restore()
-        diffusion = starts.network(self.folder, self.request)
         began = time.monotonic()
         if self.wish:
             return self._end(0)
-        with closing(train(diffusion, self._data(), self.config())) as events:
+        with closing(chunks.events(self)) as events:
             for event in events:
                 self._take(event)
                 if self.wish:
                     break
         self._end((time.monotonic() - began) / 60)
-
-    def _data(self) -> Any:
-        if self.request.data == "bundled":
-            return "bundled"
-        import torch
-
-        from ddpm_hub.data import ImageSet
-
-        pixels = np.load(self.folder / "data.npy", allow_pickle=False)
-        return ImageSet(torch.from_numpy(pixels), self.name)
 
     def _take(self, event: Any) -> None:
         if self.state != "running":
@@ -258,13 +253,12 @@ class Job:
 
     def _saved_model(self) -> Any:
         from ddpm_hub import GaussianDiffusion
-        from ddpm_hub.runtime import pick_device
 
         if not (self.folder / "model.safetensors").exists():
             raise ConfigError(
                 f"training {self.id[:4]} has saved no model yet: wait for its first step"
             )
-        return GaussianDiffusion.from_pretrained(self.folder).to(pick_device()).eval()
+        return GaussianDiffusion.from_pretrained(self.folder).to(machine.device()).eval()
 
     def _answer(self, ema: Any) -> None:
         """Give everybody who asked a copy of the averaged model; None: look at the folder."""
@@ -294,7 +288,7 @@ def number(value: float) -> float | None:
 
 
 def _free_memory() -> None:
-    import torch
+    if machine.device().type == "cuda":
+        import torch
 
-    if torch.cuda.is_available():
         torch.cuda.empty_cache()

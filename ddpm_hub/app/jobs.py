@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import secrets
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ddpm_hub import files
-from ddpm_hub.app import limits, starts, uploads
+from ddpm_hub.app import limits, machine, starts, uploads
 from ddpm_hub.app.job import ACTIVE, RECORD, Job
 from ddpm_hub.errors import CheckpointError, ConfigError
 
@@ -157,6 +157,8 @@ class Desk:
             )
 
     def _enqueue(self, job: Job) -> Job:
+        if machine.has_workers():
+            job.visitor = copy_context()  # a request of theirs: kept for as long as it trains
         with self.bell:
             if job not in self.waiting:
                 self.waiting.append(job)
@@ -226,8 +228,8 @@ class Desk:
 
 @cache
 def desk() -> Desk:
-    """The desk of this process, on DDPM_HUB_RUNS or ./runs; reads what is there."""
-    made = Desk(Path(os.environ.get("DDPM_HUB_RUNS") or "runs").resolve())
+    """The desk of this process, on the runs' folder of this machine; reads what is there."""
+    made = Desk(machine.runs_folder())
     atexit.register(made.close)
     return made
 
@@ -253,8 +255,10 @@ class _Lock:
 
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 return False
+            except OSError:
+                pass  # a mounted bucket may know no locks: one app per folder there, too
         return True
 
     def __exit__(self, *_: object) -> None:

@@ -29,9 +29,10 @@ from ddpm_hub.errors import (
 STEPS = (5, 10, 25, 50, 100, 250, 1000)  # what the form offers, where the model has so many
 BATCHES = (1, 4, 16)
 MAX_BATCH = 16
+MAX_CLASS = 999_999  # of any network; the model's own number is the library's to check
 MAX_SEED = 2**53 - 1  # the largest whole number that survives a JSON round trip through a browser
 # Pixels drawn in all steps together: 16 images of 32 x 32 in 1000 steps fit, 64 x 64 in 250.
-# It bounds the frames in the browser (about two bytes a pixel) as well as the time.
+# It bounds the frames in the browser (about three bytes a pixel) as well as the time.
 MAX_WORK = 2**24
 MAX_SECONDS = 600  # of one run: a bigger model on a slow machine must not hold the lane for ever
 
@@ -80,6 +81,8 @@ class Request(NamedTuple):
     spacing: str | None = None
     bounds: str | None = None  # a row of BOUNDS: what happens to an x0 outside [-1, 1]
     variance: str | None = None
+    classes: int | str | None = None  # one label for all, "random" (by the seed), or none
+    guidance: float | None = None
 
 
 # options of `sample_stream` by the names that a visitor chooses from
@@ -91,12 +94,22 @@ BOUNDS: dict[str, dict[str, Any]] = {
 
 
 def request(  # noqa: PLR0913  what a visitor may choose
-    model, sampler, steps, eta, batch, seed, spacing=None, bounds=None, variance=None
+    model,
+    sampler,
+    steps,
+    eta,
+    batch,
+    seed,
+    spacing=None,
+    bounds=None,
+    variance=None,
+    classes=None,
+    guidance=None,
 ) -> Request:
     """Check what an endpoint was sent. None means: the model's own default, or a new seed.
 
-    Names of samplers, spacings and variances, and steps against the model's T, are the library's
-    to check.
+    Names of samplers, spacings and variances, steps against the model's T and a class against its
+    classes are the library's to check.
     """
     if bounds is not None:
         check_choice("bounds", bounds, BOUNDS)
@@ -110,6 +123,8 @@ def request(  # noqa: PLR0913  what a visitor may choose
         spacing=None if spacing is None else str(spacing),
         bounds=bounds,
         variance=None if variance is None else str(variance),
+        classes=classes if classes in (None, "random") else whole("classes", classes, 0, MAX_CLASS),
+        guidance=None if guidance is None else float(check_float("guidance", guidance, 0, 100)),
     )
 
 

@@ -1,13 +1,16 @@
 """The models of the demo, on its device: in memory, by name, the least used gone first.
 
-In the room: the cache of models, new ones of a preset, what a page is told of one, the device. Not
-in the room: runs (engine.py, runs.py), what a repo of the Hub holds (opened.py), which names may be
-asked for (limits.py).
+In the room: the cache of models, new ones of a preset, what a page is told of one. A repository's
+model is known by its commit: two names of one commit share it, and a branch that has moved on is
+seen. Not in the room: runs (engine.py, runs.py), the device (machine.py), what a repo of the Hub
+holds (opened.py), which names may be asked for (limits.py).
 """
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from functools import cache
@@ -15,23 +18,27 @@ from pathlib import Path
 
 import ddpm_hub
 from ddpm_hub import PRESETS
-from ddpm_hub.app import limits
+from ddpm_hub.app import limits, machine
 from ddpm_hub.errors import HubError
 
-MAX_MODELS = 2  # in memory, beside the bundled one
+MAX_MODELS = 6  # in memory, beside the bundled one, if there is room for so many
 CARD_BYTES = 64_000
+ASKED_SECONDS = 10.0  # that the Hub is not asked again which commit a branch is
+COMMIT = re.compile("[0-9a-f]{40}")
 
-Key = tuple[str, str | None]  # a model's name, and the revision if it is a repository
+Key = tuple[str, str | None]  # a model's name, and the commit if it is a repository
+BUNDLED: Key = ("bundled", None)
 
 _models: OrderedDict[Key, object] = OrderedDict()
 _cards: dict[Key, str] = {}  # of models of the Hub that are in memory
 _reading: dict[Key, Future] = {}
+_commits: dict[Key, tuple[float, str]] = {}  # when a branch was asked for, and what it was
 _models_lock = threading.Lock()  # held for moments: nobody waits for another visitor's download
 
 
 def load(model: str = "bundled", revision: str | None = None):
-    """The GaussianDiffusion of that name, on the best device, from the cache if it is there."""
-    key = _key(model, revision)
+    """The GaussianDiffusion of that name, on its device, from the cache if it is there."""
+    key = _exact(_key(model, revision))
     with _models_lock:
         if key in _models:
             return _used(key)
@@ -55,6 +62,13 @@ def adopt(model: str, diffusion, card: str = ""):
         return _used(key)
 
 
+def enter_worker() -> None:
+    """This process was forked: a lock that another thread held then would stay locked for ever."""
+    global _models_lock
+    _models_lock = threading.Lock()
+    _reading.clear()
+
+
 def forget(model: str) -> None:
     """Let go of what a visitor's own token opened; all else stays for others."""
     if model.startswith("opened:"):
@@ -64,15 +78,19 @@ def forget(model: str) -> None:
 
 
 def placed(diffusion):
-    """The model on the best device of this machine."""
-    from ddpm_hub.runtime import pick_device
-
-    return diffusion.to(pick_device())
+    """The model on the device where this process keeps models."""
+    return diffusion.to(machine.device())
 
 
 def holds(model: str) -> bool:
-    """Whether the model is in memory."""
+    """Whether the model is in memory under exactly this name."""
     return _key(model) in _models
+
+
+def exact_name(model: str, revision: str | None = None) -> str:
+    """The name by which a model stays the same: a repository's with its commit, owner/name@..."""
+    repo, commit = _exact(_key(model, revision))
+    return f"{repo}@{commit}" if commit else repo
 
 
 def _key(model: str, revision: str | None = None) -> Key:
@@ -80,18 +98,40 @@ def _key(model: str, revision: str | None = None) -> Key:
     return repo, limits.revision_name(revision or named)
 
 
+def _exact(key: Key) -> Key:
+    """The key with a commit for a branch, which the Hub is asked for, though not too often."""
+    repo, revision = key
+    if "/" not in repo or key in _models or COMMIT.fullmatch(revision or ""):
+        return key
+    asked, commit = _commits.get(key, (-ASKED_SECONDS, ""))
+    if time.monotonic() - asked >= ASKED_SECONDS:
+        from ddpm_hub.app import opened
+
+        commit = opened.commit(repo, revision)
+        if len(_commits) >= 256:  # names that strangers made up do not stay for ever
+            _commits.clear()
+        _commits[key] = time.monotonic(), commit
+    return repo, commit
+
+
 def _used(key: Key):
-    """The model, and room for it: the one that was not used for longest goes."""
+    """The model, and room for it: those that were not used for longest go."""
     _models.move_to_end(key)
-    while len(_models) > MAX_MODELS + 1:
-        oldest = next(k for k in _models if k[0] != "bundled")
-        del _models[oldest]
+    room, others = machine.room_for_models(), [k for k in _models if k not in (key, BUNDLED)]
+    taken = sum(map(_bytes, _models.values()))
+    while others and (len(others) >= MAX_MODELS + (key == BUNDLED) or taken > room):
+        oldest = others.pop(0)
+        taken -= _bytes(_models.pop(oldest))
         _cards.pop(oldest, None)
     return _models[key]
 
 
+def _bytes(diffusion) -> int:
+    return sum(v.nbytes for v in (*diffusion.parameters(), *diffusion.buffers()))
+
+
 def fresh(preset: str, seed: int):
-    """An untrained GaussianDiffusion of the preset on the best device: the seed's own weights.
+    """An untrained GaussianDiffusion of the preset on its device: the seed's own weights.
 
     Under the models' lock, since initial weights come from torch's global numbers.
     """
@@ -99,12 +139,11 @@ def fresh(preset: str, seed: int):
 
     from ddpm_hub.nets import build
     from ddpm_hub.randomness import SeededGlobals
-    from ddpm_hub.runtime import pick_device
 
     row = PRESETS[preset]
     with _models_lock, SeededGlobals(torch.device("cpu"), "weights", seed):
         network = build(row.unet)
-    return ddpm_hub.GaussianDiffusion(network, **row.diffusion).to(pick_device())
+    return placed(ddpm_hub.GaussianDiffusion(network, **row.diffusion))
 
 
 @cache
@@ -141,9 +180,9 @@ def _read(model: str, revision: str | None):
 
 def model_card(model: str = "bundled", revision: str | None = None) -> dict:
     """What /load_model answers: name, parameters, image_size, timesteps, objective, card, ..."""
-    diffusion = load(model, revision)
+    name, _ = key = _exact(_key(model, revision))
+    diffusion = load(*key)
     config = diffusion.to_config()["diffusion"]
-    name, _ = key = _key(model, revision)
     return {
         "name": name,
         "parameters": sum(p.numel() for p in diffusion.parameters()),
@@ -189,7 +228,5 @@ def prepare() -> None:
 
 
 def describe_device() -> str:
-    """Where the pictures are made, for the status line: "cpu", "cuda"."""
-    from ddpm_hub.runtime import pick_device
-
-    return str(pick_device()).split(":")[0]
+    """Where the pictures are made, for the status line: "cpu", "cuda", "ZeroGPU"."""
+    return machine.kind()

@@ -99,6 +99,17 @@ def look(repo_id: object, revision: object = None, token: str | None = None) -> 
         )
 
 
+def commit(repo_id: object, revision: object = None) -> str:
+    """Which commit of a public repo a branch or tag is now. HubError as `look` raises it."""
+    repo_id, revision = limits.repo_name(repo_id), limits.revision_name(revision)
+    with _source(repo_id, revision, None) as source:
+        if not source.offline:  # there it is asked for later, by the same name
+            with suppress(OSError):
+                source.cache.folder.mkdir(parents=True, exist_ok=True)
+            source.cache.remember(source.revision, source.commit, source.public)
+        return source.commit
+
+
 def load(
     opened: Opened, token: str | None = None, folder: str | None = None
 ) -> ddpm_hub.GaussianDiffusion:

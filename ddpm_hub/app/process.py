@@ -1,8 +1,9 @@
 """The Forward tab's maths, through the library: curves, pictures as pixels, one noised image.
 
 In the room: what the browser needs to draw x_t by itself, and what the endpoints `/forward` and
-`/schedule` answer. Not in the room: components and uploads (tabs/forward.py), and the schedules
-and Eq. 4 themselves (`ddpm_hub.schedules`, `ddpm_hub.diffusion`).
+`/schedule` answer. Not in the room: components and uploads (tabs/forward.py), what the network
+makes of x_t (glimpse.py), and the schedules and Eq. 4 themselves (`ddpm_hub.schedules`,
+`ddpm_hub.diffusion`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 
 from ddpm_hub import data, images
 from ddpm_hub.diffusion import GaussianProcess
-from ddpm_hub.errors import check_int
+from ddpm_hub.errors import ConfigError, check_int
 from ddpm_hub.schedules import SCHEDULES, make_betas
 
 MAX_SIDE = 64  # the widget redraws every pixel on every event
 MAX_TIMESTEPS = 1000  # three curves of 1000 steps are what a page should carry
+NAME_LENGTH = 60  # of a picture
+MAX_DB = 100.0  # of an SNR: JSON has no infinity, and no more can be drawn
+OWN = "own"  # the row of a model's schedule that has no name
 MAX_UPLOAD_PIXELS = 16_000_000  # a phone's photograph has 12 million
 NOISE_SEED = 0  # /forward is a function of its arguments
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
@@ -63,6 +67,47 @@ def curves(schedule: str, timesteps: int) -> Curves:
 def all_curves(timesteps: int) -> dict[str, dict[str, list[float]]]:
     """Every schedule's curves by name, ready for the widget."""
     return {name: asdict(curves(name, timesteps)) for name in SCHEDULES}
+
+
+def model_curves(diffusion) -> Curves:
+    """The model's own schedule as `curves` gives a named one; its SNR is held in +-100 dB."""
+    alpha_bar = _alpha_bars(diffusion)
+    betas = 1 - alpha_bar / torch.cat((torch.ones(1).double(), alpha_bar[:-1]))
+    snr_db = (10 * (alpha_bar / (1 - alpha_bar)).log10()).clamp(-MAX_DB, MAX_DB)
+    return Curves(*(_ten_digits(values) for values in (betas, alpha_bar, snr_db)))
+
+
+def schedule_of(diffusion) -> str | None:
+    """Which row of the curves is this model's: a schedule's name, or OWN.
+
+    None: its chain is shorter or longer than what is drawn here.
+    """
+    try:
+        named = all_curves(diffusion.num_timesteps)
+    except ConfigError:
+        return None
+    own = _alpha_bars(diffusion)
+    for name, rows in named.items():
+        if torch.allclose(own, torch.tensor(rows["alpha_bar"]).double(), rtol=1e-5, atol=1e-9):
+            return name
+    return OWN
+
+
+def curves_beside(diffusion, timesteps: int) -> dict[str, dict[str, list[float]]]:
+    """`all_curves`, and the model's own where its chain is as long and its schedule nameless.
+
+    diffusion: may be None, for no model.
+    """
+    rows = all_curves(timesteps)
+    length = diffusion.num_timesteps if diffusion is not None else None
+    if length == timesteps and schedule_of(diffusion) == OWN:
+        rows[OWN] = asdict(model_curves(diffusion))
+    return rows
+
+
+def _alpha_bars(diffusion) -> Tensor:
+    bars = [diffusion.alpha_bar(t) for t in range(diffusion.num_timesteps)]
+    return torch.tensor(bars, dtype=torch.float64)
 
 
 def _ten_digits(values: Tensor) -> list[float]:

@@ -1,7 +1,8 @@
 """Recent runs: what the timeline is sent, and what can be asked for again or downloaded.
 
-In the room: a run as messages for the timeline, throttled by time; the bounded store of runs; the
-example that is drawn when the app starts. Not in the room: files made of a run (exports.py). No
+In the room: a run that can be paused, stepped, gone on with and branched; a run as messages for
+the timeline, throttled by time; the bounded store of runs; the example that is drawn when the app
+starts. Not in the room: how frames are made (engine.py), files made of a run (exports.py). No
 torch, no gradio here.
 """
 
@@ -16,28 +17,48 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from ddpm_hub import images
-from ddpm_hub.app import engine, limits, models
-from ddpm_hub.errors import DDPMHubError
+from ddpm_hub.app import engine, limits, models, states
+from ddpm_hub.errors import ConfigError, DDPMHubError, shown
+from ddpm_hub.samplers import default_eta
 
-MAX_BYTES = 128_000_000  # of all stored frames together
+MAX_BYTES = 128_000_000  # of all stored frames and states together
 MAX_RUNS = 64
-EXAMPLE = limits.Request("bundled", "ddim", 25, 0.0, 16, 7)
+EXAMPLE = limits.Request("bundled", "unipc", 25, None, 16, 7)
+OVER = ("done", "stopped", "error")
 
 
 class Run:
-    """One sampling run: its request, the frames so far, and how it stands.
+    """One sampling run: its plan, the frames so far, and how it stands.
 
-    state: "waiting", "starting", "running", then "done", "stopped" or "error".
+    state: "waiting", "starting", "running", "paused", then "done", "stopped" or "error".
+    plan: what else of `engine.Plan` there is to say. parent: id of the run it branches from.
     """
 
-    def __init__(self, request: limits.Request, id: str | None = None) -> None:
-        self.request = request
+    def __init__(
+        self, request: limits.Request, id: str | None = None, parent: str | None = None, **plan
+    ) -> None:
+        self.plan = engine.Plan(request, **plan)
         self.id = id or secrets.token_hex(12)  # unguessable: it is the key to the pictures
+        self.parent = parent
         self.frames: list[dict] = []
+        self.states = states.Kept()
         self.message: str | None = None
-        self.size = 0
+        self.wanted: int | None = None  # frames to draw before the next pause; None: all
         self.phase = "waiting"  # written by whoever draws ...
         self.halted = False  # ... and this by whoever stops it: neither can undo the other
+        self.pencil = threading.Lock()  # who has it draws
+
+    @property
+    def request(self) -> limits.Request:
+        """What was asked for."""
+        return self.plan.request
+
+    @property
+    def size(self) -> int:
+        """Bytes of its frames and states."""
+        return sum(len(f["x0"]) + len(f["x"]) + len(f["eps"]) for f in self.frames) + (
+            self.states.size
+        )
 
     @property
     def state(self) -> str:
@@ -47,31 +68,62 @@ class Run:
     @property
     def over(self) -> bool:
         """Nothing more will come."""
-        return self.state in ("done", "stopped", "error")
+        return self.state in OVER
+
+    @property
+    def idle(self) -> bool:
+        """Nothing comes by itself: it is over, or paused."""
+        return self.over or self.phase == "paused"
 
     def stop(self) -> None:
         """End it after the step that is being computed, or before the first."""
         self.halted = True
 
+    def pause(self) -> None:
+        """Pause it after the step that is being computed; its state stays here."""
+        self.wanted = 0
+
+    def go_on(self, frames: int | None = None) -> None:
+        """Let so many frames be drawn, or all that are left: by whoever plays it next."""
+        self.wanted = frames
+        if self.phase == "paused":
+            self.phase = "waiting"
+
     def play(self) -> Iterator[dict]:
-        """Draw the run: each frame is kept here and given on."""
+        """Draw what is wanted: each frame is kept here and given on."""
+        if self._satisfied():
+            return
+        plan = self.plan._replace(state=self.states.newest or self.plan.state)
         try:
-            with closing(engine.sample(self.request)) as frames:
-                for frame in frames:
+            with closing(engine.draw(plan)) as drawn:
+                for frame, state in drawn:
                     if self.over:  # stopped while the step was computed
                         return
-                    self._keep(frame)
+                    self._keep(frame, state)
                     yield frame
+                    if self.phase == "paused":
+                        return
         except DDPMHubError as error:
             self.phase, self.message = "error", str(error)
             raise
         finally:
-            self.stop()  # also when whoever listened went away
+            if self.phase != "paused":
+                self.stop()  # also when whoever listened went away
 
-    def _keep(self, frame: dict) -> None:
+    def _keep(self, frame: dict, state) -> None:
         self.frames.append(frame)
-        self.size += len(frame["x0"]) + len(frame["x"])
+        self.states.add(state)
         self.phase = "done" if frame["done"] else "running"
+        if self.wanted is not None:
+            self.wanted -= 1
+            self._satisfied()
+
+    def _satisfied(self) -> bool:
+        """Whether no frame is wanted now; then it is paused, unless it is over."""
+        if self.wanted is None or self.wanted > 0 or self.over:
+            return False
+        self.phase = "paused"
+        return True
 
     def message_with(self, frames: list[dict]) -> dict:
         """A timeline message that carries these frames (see widgets/timeline.py)."""
@@ -82,18 +134,58 @@ class Run:
             "frames": [{k: v for k, v in f.items() if k != "png"} for f in frames],
             "meta": self.meta(),
         }
+        if self.parent is not None:
+            message["of"] = self.parent
         if self.state == "done":
             message["kept"] = [f["index"] for f in self.frames]
         return message
 
     def meta(self) -> dict:
-        """What is the same for every frame of the run."""
-        return {
+        """What is the same for every frame of the run, and goes into its files."""
+        plan = self.plan
+        meta = {
             **self.request._asdict(),
             "total": self.frames[0]["total"] if self.frames else self.request.steps or 0,
             "columns": images.grid_columns(self.request.batch),
             "device": models.describe_device(),
         }
+        if plan.start is not None:
+            meta["start"] = {"t": plan.start.t, "words": plan.start.words}
+        if plan.turns:
+            meta["turns"] = [list(turn) for turn in plan.turns]
+            meta["noise_by"] = None if has_noise(self.request) else "ddim with eta 1"
+        return meta
+
+
+def has_noise(request: limits.Request) -> bool:
+    """Whether another seed, from some step on, would change the picture."""
+    own = None if request.sampler is None else default_eta(request.sampler)
+    return states.has_noise(request.sampler or "ddim", own if request.eta is None else request.eta)
+
+
+def branch(run: Run, index: object, seed: int) -> Run:
+    """The run that is this one until after frame `index`, and from there on has other noise.
+
+    It begins in the nearest state that was kept, so the same seed draws the same branch. A sampler
+    without noise goes on as ddim with eta 1: see `states.turned`.
+    """
+    known = [frame["index"] for frame in run.frames]
+    total = run.frames[0]["total"] if run.frames else 0
+    if not run.idle:
+        raise ConfigError("this run is still being drawn: pause or stop it, then branch")
+    if type(index) is not int or index not in known or index >= total - 1:
+        raise ConfigError(
+            f"frame {shown(index)} is none that a branch can leave from: choose one in "
+            f"{known[0] if known else 0} .. {total - 2}"
+        )
+    at = index + 1
+    return Run(
+        run.request,
+        parent=run.id,
+        start=run.plan.start,
+        turns=(*run.plan.turns, engine.Turn(at, seed)),
+        state=run.states.before(at) or run.plan.state,
+    )
 
 
 class Store:
@@ -105,16 +197,23 @@ class Store:
         self.lock = threading.Lock()
 
     def add(self, run: Run) -> Run:
-        """Keep the run, and forget the oldest finished ones beyond the limits, not the example."""
+        """Keep the run as the newest, and forget the oldest beyond the limits, not the example.
+
+        First those that are over or paused. Runs that wait or are drawn stay, unless they are
+        twice as many as all may be: a queue is shorter, so nobody waits for the oldest of these.
+        """
         with self.lock:
             self.runs[run.id] = run
+            self.runs.move_to_end(run.id)
+            others = [r for r in self.runs.values() if r.id not in (run.id, "example")]
             size, count = sum(r.size for r in self.runs.values()), len(self.runs)
-            for old in [
-                r for r in self.runs.values() if r.over and r.id not in (run.id, "example")
-            ]:
+            for old in [r for r in others if r.idle]:
                 if size <= self.max_bytes and count <= self.max_runs:
                     break
                 size, count = size - self.runs.pop(old.id).size, count - 1
+            for old in [r for r in others if not r.idle][: max(0, count - 2 * self.max_runs)]:
+                old.stop()
+                del self.runs[old.id]
         return run
 
     def get(self, id: object) -> Run | None:
@@ -126,24 +225,33 @@ STORE = Store()
 
 
 def stream(run: Run) -> Iterator[dict]:
-    """A run as timeline messages: a status at once, then frames at most every 40 ms.
+    """What is wanted of a run as timeline messages: a status at once, then its frames.
 
-    Steps faster than that travel together, so every kept frame arrives. The first thing is a
-    status, because Gradio cannot cancel a generator that has not yielded yet.
+    Frames come at most every 40 ms; steps faster than that travel together, so every kept frame
+    arrives. The first thing is a status, because Gradio cannot cancel a generator that has not
+    yielded yet. Of a run that somebody draws already, or that is over, there are none.
     """
-    if run.over:
+    if run.over or not run.pencil.acquire(blocking=False):
         return
-    run.phase = "starting"
-    yield run.message_with([])
+    try:
+        if run.phase == "waiting":
+            run.phase = "running" if run.frames else "starting"
+        yield run.message_with([])
+        yield from _throttled(run)
+    finally:
+        run.pencil.release()
+        STORE.add(run)  # again, now that its size is known
+
+
+def _throttled(run: Run) -> Iterator[dict]:
     pending, last = [], -math.inf
     for frame in run.play():
         pending.append(frame)
         if frame["done"] or time.monotonic() - last >= engine.YIELD_SECONDS:
             yield run.message_with(pending)
             pending, last = [], time.monotonic()
-    if run.state == "stopped":
+    if run.state in ("stopped", "paused"):
         yield run.message_with(pending)
-    STORE.add(run)  # again, now that its size is known
 
 
 def frames(query: dict) -> dict | None:

@@ -91,6 +91,11 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """The tabs' sheets and every widget's own, in one string for `launch(css=...)`."""
-    own = [HERE / name for name in ("theme.css", "lab.css", "hub.css")]
+    own = [HERE / name for name in ("theme.css", "sample.css", "lab.css", "hub.css")]
     sheets = [*own, *sorted((HERE / "widgets").glob("*.css"))]
     return "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+
+
+def head() -> str:
+    """What the page does for keys and screen readers beyond Gradio, for `launch(head=...)`."""
+    return f"<script>\n{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"

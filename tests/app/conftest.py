@@ -61,10 +61,11 @@ def wait_until_up(server: Server, seconds: float) -> None:
     pytest.fail(f"app.py did not answer within {seconds:.0f} s:\n{server.log()[-3000:]}")
 
 
-def start_server(folder: Path, **changes: str) -> Server:
+def start_server(folder: Path, program: str = "app.py", **changes: str) -> Server:
     """The app in a process of its own, which writes into `folder` alone; `stop_server` ends it.
 
-    changes: of its environment. It works offline unless they say HF_HUB_OFFLINE="0".
+    program: another one that launches it. changes: of its environment. It works offline unless
+    they say HF_HUB_OFFLINE="0".
     """
     port = free_port()
     environment = os.environ | {
@@ -80,7 +81,7 @@ def start_server(folder: Path, **changes: str) -> Server:
     log_file = folder / f"log-{port}-{time.monotonic_ns()}.txt"
     with log_file.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, program], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
     running = Server(f"http://127.0.0.1:{port}", process, log_file, folder / "runs")
     try:
@@ -247,3 +248,26 @@ def hub_tab(hub_server, visit_server):
     from hub_page import Page
 
     return lambda **options: Page(visit_server(hub_server, reduced_motion="reduce", **options))
+
+
+@pytest.fixture
+def widget(chromium):
+    """`widget(component, width=900, ...)` runs one widget's JavaScript without the app.
+
+    More is WidgetPage's, and Playwright's as `context={...}`. What the browser complains about
+    fails the test.
+    """
+    from widget_page import WidgetPage
+
+    made = []
+
+    def open_widget(component, width=900, height=900, context=None, **options):
+        size = {"width": width, "height": height}
+        page = chromium.new_context(viewport=size, **(context or {})).new_page()
+        made.append(WidgetPage(page, component, **options))
+        return made[-1]
+
+    yield open_widget
+    for one in made:
+        one.page.context.close()
+    assert [problem for one in made for problem in one.problems] == []

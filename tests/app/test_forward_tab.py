@@ -5,36 +5,16 @@ Over 300 lines, since all of it shares one page: loading it anew would take most
 
 import base64
 import math
-import re
-import time
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from forward_page import SET, open_tab, pixels, set_t, shown, wait_until
 from PIL import Image
 
 from ddpm_hub.app import process
 from ddpm_hub.schedules import alpha_bar
-
-TEXT = re.compile(r"t = (\d+) of (\d+) · alpha_bar (\S+) · SNR (\S+) dB")
-PIXELS = """selector => {
-  const c = document.querySelector(selector);
-  return [c.width, c.height, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data];
-}"""
-SET = """([selector, value]) => {
-  const input = document.querySelector(selector);
-  input.value = value;
-  input.dispatchEvent(new Event('input', {bubbles: true}));
-}"""
-
-
-def open_tab(opener, **options):
-    """A visitor on the Forward tab; without motion, unless told."""
-    visitor = opener(**{"reduced_motion": "reduce"} | options)
-    visitor.page.get_by_role("tab", name="Forward").click()
-    visitor.page.locator(".fw-text").filter(has_text="alpha_bar").wait_for(timeout=30_000)
-    return visitor
 
 
 @pytest.fixture
@@ -63,29 +43,6 @@ def page(shared_visitor):
     page.click(".fw-card[data-schedule=linear]")
     set_t(page, 0)
     return page
-
-
-def set_t(page, t: int) -> None:
-    page.evaluate(SET, [".fw-t", t])
-
-
-def shown(page) -> tuple[int, int, float, float]:
-    """t, T, alpha_bar and the SNR as the page says them."""
-    t, length, ab, snr = TEXT.fullmatch(page.inner_text(".fw-text")).groups()
-    return int(t), int(length), float(ab), float(snr)
-
-
-def pixels(page, selector: str) -> np.ndarray:
-    """The canvas as (H, W, 4) floats, 0 .. 255."""
-    width, height, *values = page.evaluate(PIXELS, selector)
-    return np.array(values, dtype=np.float64).reshape(height, width, 4)
-
-
-def wait_until(condition, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def sample_x0(index: int = 0) -> np.ndarray:
@@ -299,7 +256,7 @@ def test_another_chain_length_is_one_call_and_keeps_the_place(forward):
     assert len(calls) == 1
     t, _, ab, _ = shown(page)
     assert t == 499
-    assert ab == pytest.approx(alpha_bar("linear", 500)[499].item(), rel=0.05)
+    assert ab == pytest.approx(alpha_bar("cosine", 500)[499].item(), rel=0.05)  # the model's own
     frames = page.locator(".fw-film button")
     assert [frames.nth(i).get_attribute("data-t") for i in (1, 10)] == ["50", "499"]
 

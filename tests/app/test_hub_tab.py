@@ -349,6 +349,8 @@ def test_two_visitors_who_ask_for_one_model_have_it_read_once(monkeypatch):
         return models.adopt(f"{model}@{revision}", small(1))
 
     monkeypatch.setattr(models, "_models", models.OrderedDict())
+    monkeypatch.setattr(models, "_commits", {})
+    monkeypatch.setattr(opened, "commit", lambda repo, revision: "0" * 40)
     monkeypatch.setattr(models, "_read", read)
     with ThreadPoolExecutor() as pool:
         both = [pool.submit(models.load, "a/b", "main") for _ in range(2)]

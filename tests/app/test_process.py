@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm_hub.app import process
+from ddpm_hub.diffusion import GaussianProcess
 from ddpm_hub.errors import ConfigError, DataError
 from ddpm_hub.schedules import SCHEDULES, alpha_bar
 
@@ -119,3 +121,40 @@ def test_the_four_samples_are_different_real_pictures():
     for sample in samples:
         values = np.frombuffer(base64.b64decode(sample["data"]), np.uint8)
         assert values.std() > 30
+
+
+# ---- a model's own schedule ---------------------------------------------------------------------
+def process_of(timesteps: int, schedule: str, **options) -> GaussianProcess:
+    return GaussianProcess(
+        process._NoNetwork(1),
+        image_size=8,
+        timesteps=timesteps,
+        beta_schedule=schedule,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_model_s_schedule_goes_by_the_name_of_the_curve_that_it_is(name):
+    model = process_of(250, name)
+    assert process.schedule_of(model) == name
+    assert set(process.curves_beside(model, 250)) == set(SCHEDULES)
+
+
+def test_a_schedule_without_a_name_is_a_row_of_its_own_on_a_chain_of_its_length():
+    model = process_of(250, "cosine", zero_terminal_snr=True)
+    assert process.schedule_of(model) == process.OWN
+    rows = process.curves_beside(model, 250)
+    own = rows[process.OWN]
+    expected = [model.alpha_bar(t) for t in range(250)]
+    np.testing.assert_allclose(own["alpha_bar"], expected, rtol=1e-9)
+    np.testing.assert_allclose(np.cumprod(1 - np.array(own["beta"])), expected, rtol=1e-6)
+    assert own["alpha_bar"][-1] == 0 and own["snr_db"][-1] == -process.MAX_DB
+    json.dumps(rows, allow_nan=False)
+    for other in (model, None):
+        assert process.OWN not in process.curves_beside(other, 300)
+
+
+@pytest.mark.parametrize("timesteps", [10, 1500])
+def test_a_chain_that_is_not_drawn_here_has_no_curve(timesteps):
+    assert process.schedule_of(process_of(timesteps, "cosine")) is None

@@ -27,6 +27,12 @@ WATCH = """() => {
   const look = () => window.seen.add(canvas.toDataURL());
   new MutationObserver(look).observe(document.querySelector('.ddpm-tl'), {attributes: true});
 }"""
+STOP_AND_RUN = """() => new Promise((done) => {
+  const [stop, run] = ['stop', 'run'].map((id) => document.getElementById(id));
+  const look = () => (run.disabled ? setTimeout(look, 5) : done(run.click()));
+  stop.click();
+  look();
+})"""
 RATIO = """([a, b]) => {
   const style = getComputedStyle(document.body);
   const probe = document.body.appendChild(document.createElement('i'));
@@ -102,7 +108,7 @@ def sample(visit):
 
 @pytest.fixture(scope="module")
 def finished(opener):
-    """A page on which 25 steps of ddim with seed 11 have drawn four images, watched throughout."""
+    """A page on which 25 steps of unipc with seed 11 have drawn four images, watched throughout."""
     visitor = opener(reduced_motion="reduce")
     tab = Tab(visitor)
     tab.wait_for_frame(24)  # the example, which the server draws as it starts, is out of the way
@@ -183,14 +189,15 @@ def test_a_run_of_25_steps_shows_at_least_ten_frames_and_keeps_all(finished):
 def test_the_picture_at_the_end_is_the_one_that_sample_draws(finished):
     png = finished.download("png")
     metadata = images.read_metadata(png)
-    wanted = {"model": "bundled", "sampler": "ddim", "steps": 25, "eta": 0, "seed": 11, "batch": 4}
+    wanted = {"model": "bundled", "sampler": "unipc", "steps": 25, "eta": None, "seed": 11}
+    wanted["batch"] = 4
     assert {key: metadata[key] for key in wanted} == wanted
-    assert_drawn_by_sample(png, sampler="ddim", steps=25, eta=0.0, seed=11)
+    assert_drawn_by_sample(png, sampler="unipc", steps=25, seed=11)
 
 
 def test_the_status_line_tells_seed_sampler_and_speed_at_the_end(finished):
     status = finished.page.inner_text(".tl-status").replace("\u00a0", " ")
-    assert re.fullmatch(r"25 steps · ddim · seed 11 · [\d.]+ steps/s · \w+", status)
+    assert re.fullmatch(r"25 steps · unipc · seed 11 · [\d.]+ steps/s · \w+", status)
 
 
 def test_the_status_line_counts_while_it_runs_and_the_seed_box_shows_the_seed(sample):
@@ -225,18 +232,101 @@ def test_stop_ends_the_run_and_keeps_what_was_shown(sample):
     assert images.read_metadata(tab.download("png"))["shows"] == "x0"
 
 
-def test_a_second_run_follows_a_stopped_one(sample):
+def test_a_second_run_follows_a_stopped_one_however_soon(sample):
     tab = sample()
+    tab.choose("batch", 16)  # a step of which takes longer than to press Run
     tab.choose("steps", 250)
     tab.run()
     tab.wait_for_frame(2)
-    tab.page.locator("#stop").click()
-    tab.wait_for_state("stopped")
     tab.choose("steps", 5)
-    tab.run()
+    tab.page.evaluate(STOP_AND_RUN)
     tab.wait_for_state("done")
     assert tab.index == 4
     assert tab.page.locator("#run").is_enabled()
+
+
+def test_pause_step_and_resume_by_keyboard_draw_the_picture_of_an_unbroken_run(sample):
+    tab = sample()
+    tab.choose("steps", 25)
+    tab.seed(11)
+    tab.run()
+    pause = tab.page.locator("#pause")
+    pause.focus()
+    tab.wait_for_frame(2)
+    tab.page.keyboard.press("Enter")
+    tab.wait_for_state("paused")
+    tab.page.wait_for_timeout(400)
+    paused_at = tab.index
+    assert paused_at < 24
+    pause.filter(has_text="Resume").wait_for()
+    tab.page.locator("#step").focus()
+    tab.page.keyboard.press("Enter")
+    tab.wait_for_frame(paused_at + 1)
+    tab.wait_for_state("paused")
+    assert tab.index == paused_at + 1
+    pause.and_(tab.page.locator(":enabled")).focus()
+    tab.page.keyboard.press("Enter")
+    tab.wait_for_state("done")
+    pause.filter(has_text="Pause").wait_for()
+    focused = tab.page.evaluate("document.activeElement.id")
+    assert focused in ("pause", "run")  # the keyboard is not lost
+    assert_drawn_by_sample(tab.download("png"), sampler="unipc", steps=25, seed=11)
+
+
+def test_steps_begin_a_run_and_reset_empties_the_panes_for_another(sample):
+    tab = sample()
+    step, reset = tab.page.locator("#step"), tab.page.locator("#reset")
+    tab.wait_for_frame(24)  # the example
+    tab.seed(3)
+    for index in (0, 1):
+        step.and_(tab.page.locator(":enabled")).click()
+        tab.page.locator(f".ddpm-tl[data-index='{index}']").wait_for()
+        tab.wait_for_state("paused")
+    first = tab.picture("x0")
+    reset.click()
+    tab.wait_for_state("idle")
+    assert tab.page.locator(".tl-range").is_disabled()
+    for index in (0, 1):
+        step.and_(tab.page.locator(":enabled")).click()
+        tab.page.locator(f".ddpm-tl[data-index='{index}']").wait_for()
+        tab.wait_for_state("paused")
+    assert tab.picture("x0") == first
+
+
+def test_a_branch_is_drawn_beside_its_run_and_parts_from_it_after_the_frame(sample):
+    tab = sample()
+    tab.choose("steps", 5)
+    tab.run()
+    tab.wait_for_state("done")
+    tab.scrub(2)
+    tab.page.get_by_role("button", name="Branch here").click()
+    tab.page.locator(".ddpm-tl[data-branch]").wait_for()
+    tab.wait_for_state("done")
+    assert "after frame 3 with the noise of seed" in tab.page.inner_text(".tl-caption")
+    assert tab.index == 4
+    assert tab.picture("second .tl-x0") != tab.picture("x0")
+    tab.scrub(2)
+    assert tab.picture("second .tl-x0") == tab.picture("x0")
+    assert images.read_metadata(tab.download("png"))["midway"] is True
+
+
+def test_a_start_from_forward_is_told_drawn_from_and_cleared(sample):
+    tab = sample()
+    tab.page.get_by_role("tab", name="Forward", exact=True).click()
+    tab.page.get_by_role("button", name="Denoise from here").click()
+    note = tab.page.locator("#sample-start")
+    t = re.match(r"Begins at t = (\d+), from ", note.inner_text())[1]
+    tab.choose("steps", 5)
+    tab.run()
+    tab.wait_for_state("done")
+    assert f"5 steps · from t {t} · unipc" in tab.page.inner_text(".tl-status").replace(
+        "\u00a0", " "
+    )
+    tab.page.locator("#sample-start-clear").click()
+    note.wait_for(state="hidden")
+    tab.run()
+    tab.wait_for_state("done")
+    assert "from t" not in tab.page.inner_text(".tl-status").replace("\u00a0", " ")
 
 
 def test_touching_the_slider_stops_following_and_the_live_chip_brings_it_back(sample):
@@ -272,10 +362,10 @@ def test_eta_and_variance_are_offered_for_the_samplers_that_have_them(sample):
     tab = sample()
     tab.page.get_by_role("button", name="More").click()
     eta, variance = tab.page.locator("#eta"), tab.page.locator("#variance")
-    assert eta.is_visible() and not variance.is_visible()
+    assert eta.is_hidden() and variance.is_hidden()  # unipc has neither
     tab.choose("sampler", "ddpm")
-    eta.wait_for(state="hidden")
     variance.wait_for(state="visible")
+    assert eta.is_hidden()
     tab.choose("sampler", "dpmpp_2m_sde")
     eta.wait_for(state="visible")
     assert eta.locator("input[type=number]").input_value() == "1"  # the sampler's own
@@ -392,6 +482,14 @@ def test_sample_streams_every_step_and_ends_with_the_exact_picture(client):
         assert np.abs(pixels(shown).astype(int) - np.asarray(drawn, int)).max() <= 1
 
 
+def test_sixty_of_sixty_frames_arrive_in_order_and_none_twice(client):
+    job = client.submit(steps=60, batch=1, seed=5, api_name="/sample")
+    job.result(timeout=120)
+    frames = job.outputs()
+    assert [f["index"] for f in frames] == list(range(60))
+    assert len({f["x"] for f in frames}) == 60
+
+
 def test_sample_invents_a_seed_and_says_which(client):
     job = client.submit(steps=2, batch=1, api_name="/sample")
     seed = job.result(timeout=60)["seed"]
@@ -410,6 +508,8 @@ def test_sample_invents_a_seed_and_says_which(client):
         ({"spacing": "wide"}, "unknown spacing 'wide': choose one of linspace"),
         ({"bounds": ["clip"]}, "unknown bounds"),
         ({"variance": "learned_range"}, "learned_variance=True"),
+        ({"classes": 3}, "this network has no classes"),
+        ({"guidance": 2.0}, "nothing to guide to: give classes"),
         ({"batch": 17}, r"batch 17 is not a whole number in 1 \.\. 16: use"),
         ({"batch": 1e308}, "batch"),
         ({"seed": -5}, "seed -5"),

@@ -59,6 +59,17 @@ class Board:
         """How many frames the column's run has."""
         self.columns[column]["total"] = total
 
+    def news(self) -> dict[str, Any]:
+        """What changed since the last news or message, for the board that is its twin."""
+        pictures, self._new = self._new, {}
+        return {"pictures": pictures, "columns": self.columns}
+
+    def take(self, news: dict[str, Any]) -> None:
+        """Be as the twin that gave this news."""
+        self.columns = news["columns"]
+        for place, entry in news["pictures"].items():
+            self.pictures[place] = self._new[place] = entry
+
     def message(
         self, state: str, text: str = "", progress: float | None = None, complete: bool = False
     ) -> dict[str, Any]:

@@ -41,6 +41,16 @@ class Chart:
             point["pictures"] = self.points[index]["pictures"]
         self.points[index] = self._new[index] = point
 
+    def news(self) -> dict[int, dict[str, Any]]:
+        """The points since the last news or message, for the chart that is its twin."""
+        points, self._new = self._new, {}
+        return points
+
+    def take(self, news: dict[int, dict[str, Any]]) -> None:
+        """Be as the twin that gave this news."""
+        for index, point in news.items():
+            self.points[index] = self._new[index] = point
+
     def message(
         self, state: str, text: str = "", progress: float | None = None, complete: bool = False
     ) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm_hub import images
 from ddpm_hub.app import models
 from ddpm_hub.app.experiments.chart import Chart
-from ddpm_hub.app.experiments.desk import Experiment, Progress
+from ddpm_hub.app.experiments.desk import Experiment, Progress, played
 from ddpm_hub.app.experiments.edit_limits import CodingRequest
 from ddpm_hub.likelihood import Likelihood, likelihood_stream
 
@@ -25,7 +25,7 @@ MAX_PICTURES = 50  # states that are shown, of however many the chain has
 def coding(request: CodingRequest) -> Experiment:
     """The terms of Eq. 5 for one picture, from noise to image, as points of a chart."""
     chart = Chart()
-    return Experiment(chart, _coding(chart, request))
+    return Experiment(chart, played(_coding, chart, request))
 
 
 def chain(T: int, steps: int) -> list[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_hub.app import models
 from ddpm_hub.app.experiments.board import Board
-from ddpm_hub.app.experiments.desk import Experiment, Progress
+from ddpm_hub.app.experiments.desk import Experiment, Progress, played
 from ddpm_hub.app.experiments.limits import CompareRequest, FewStepsRequest
 from ddpm_hub.app.limits import check_work
 
@@ -55,7 +55,7 @@ def wake(diffusion, batch: int) -> None:
 def compare(request: CompareRequest) -> Experiment:
     """x0-hat above x_t, a column for each sampler, all from the same seed, in step."""
     board = Board(ROWS, request.samplers)
-    return Experiment(board, _compare(board, request))
+    return Experiment(board, played(_compare, board, request))
 
 
 def _compare(board: Board, request: CompareRequest) -> Iterator[Progress]:
@@ -95,7 +95,7 @@ def _show(board: Board, column: int, lane: Lane, step: Step, diffusion) -> None:
 def few_steps(request: FewStepsRequest) -> Experiment:
     """Final pictures of one sampler and seed, a column for each number of steps."""
     board = Board([""] * request.batch, [f"{steps} steps" for steps in request.steps])
-    return Experiment(board, _few_steps(board, request))
+    return Experiment(board, played(_few_steps, board, request))
 
 
 def _few_steps(board: Board, request: FewStepsRequest) -> Iterator[Progress]:

@@ -4,7 +4,8 @@ In the room: an experiment as messages for widgets/strips, throttled by time, an
 stopped, refused, or too long. Not in the room: what is computed, and components. No torch here.
 
 An experiment is a board and its work: a generator that yields a `Progress` after every network
-call, having put on the board what there is to see. So it can end after any of them.
+call, having put on the board what there is to see. So it can end after any of them. `played` runs
+it where the GPU is.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ddpm_hub.app import limits
+from ddpm_hub.app import lane, limits
 from ddpm_hub.app.engine import YIELD_SECONDS
 from ddpm_hub.app.experiments.board import Board
+from ddpm_hub.app.experiments.chart import Chart
 from ddpm_hub.errors import ConfigError, DDPMHubError
 
 MAX_WAITING = 64
+ORDINARY = 100  # network calls of an experiment that does not say how many
 
 
 class Progress(NamedTuple):
@@ -33,10 +36,37 @@ class Progress(NamedTuple):
     text: str
 
 
+def played(
+    task: Callable[[Any, Any], Iterator[Progress]], board: Board | Chart, request: Any
+) -> Iterator[Progress]:
+    """`task(board, request)`, a function at the top of its module, run where the GPU is.
+
+    If that is in another process, its board there is this one's twin, and tells what is new.
+    """
+    with closing(_told(task, board, request)) as steps:
+        for progress, news in steps:
+            board.take(news)
+            yield progress
+
+
+def _work(_task: Callable, board: Board | Chart, request: Any) -> lane.Work:
+    """About as many network calls as there are steps in all columns."""
+    steps = getattr(request, "steps", ORDINARY)
+    calls = sum(steps) if isinstance(steps, tuple) else steps * len(getattr(board, "columns", "1"))
+    return lane.Work(getattr(request, "model", "bundled"), calls, getattr(request, "batch", 1))
+
+
+@lane.gpu(_work)
+def _told(task: Callable, board: Board | Chart, request: Any) -> Iterator[tuple[Progress, Any]]:
+    with closing(task(board, request)) as work:
+        for progress in work:
+            yield progress, board.news()
+
+
 class Experiment:
     """A board and the work that fills it; `messages()` plays it once."""
 
-    def __init__(self, board: Board, work: Iterator[Progress]) -> None:
+    def __init__(self, board: Board | Chart, work: Iterator[Progress]) -> None:
         self.board, self.work = board, work
         self.ticket = board.id
         self.halted = False

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddpm_hub.app import models
 from ddpm_hub.app.experiments.board import Board
-from ddpm_hub.app.experiments.desk import Experiment, Progress
+from ddpm_hub.app.experiments.desk import Experiment, Progress, played
 from ddpm_hub.app.experiments.edit_limits import InpaintRequest, SketchRequest
 from ddpm_hub.images import to_uint8
 
@@ -28,7 +28,7 @@ def sketch(request: SketchRequest) -> Experiment:
     rows = [("noised", "xt"), ("redrawn", "x0")]
     columns = ["the sketch", *(f"strength {strength:g}" for strength in STRENGTHS)]
     board = Board(rows, columns)
-    return Experiment(board, _sketch(board, request))
+    return Experiment(board, played(_sketch, board, request))
 
 
 def sketch_steps(steps: int, strength: float) -> int:
@@ -73,7 +73,7 @@ def inpaint(request: InpaintRequest) -> Experiment:
     """The picture, its hole, and four completions, all of one batch."""
     columns = ["original", "the hole", *(f"filled, {n + 1}" for n in range(COMPLETIONS))]
     board = Board([("", "")], columns)
-    return Experiment(board, _inpaint(board, request))
+    return Experiment(board, played(_inpaint, board, request))
 
 
 def _inpaint(board: Board, request: InpaintRequest) -> Iterator[Progress]:

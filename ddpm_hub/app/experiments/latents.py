@@ -13,7 +13,7 @@ from ddpm_hub.app import models
 from ddpm_hub.app.experiments import garments
 from ddpm_hub.app.experiments.board import Board
 from ddpm_hub.app.experiments.compare import Lane, summary
-from ddpm_hub.app.experiments.desk import Experiment, Progress
+from ddpm_hub.app.experiments.desk import Experiment, Progress, played
 from ddpm_hub.app.experiments.limits import ContinuationsRequest, InterpolationRequest
 from ddpm_hub.app.limits import check_work
 from ddpm_hub.errors import ConfigError, check_int
@@ -43,7 +43,7 @@ def continuations(request: ContinuationsRequest) -> Experiment:
     """
     columns = [("state", "xt"), ("belief", "x0"), *map(str, range(1, COUNT + 1))]
     board = Board(["held"] * len(SHARES), columns)
-    return Experiment(board, _continuations(board, request))
+    return Experiment(board, played(_continuations, board, request))
 
 
 def continuation_seed(seed: int, row: int) -> int:
@@ -116,7 +116,7 @@ def interpolation(request: InterpolationRequest) -> Experiment:
     pictures themselves.
     """
     board = Board(MIX_ROWS, [f"λ {lam}" for lam in LAMBDAS])
-    return Experiment(board, _interpolation(board, request))
+    return Experiment(board, played(_interpolation, board, request))
 
 
 def _interpolation(board: Board, request: InterpolationRequest) -> Iterator[Progress]:

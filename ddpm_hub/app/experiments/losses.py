@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm_hub import data
 from ddpm_hub.app import models
 from ddpm_hub.app.experiments.chart import Chart
-from ddpm_hub.app.experiments.desk import Experiment, Progress
+from ddpm_hub.app.experiments.desk import Experiment, Progress, played
 from ddpm_hub.app.experiments.edit_limits import LossRequest
 from ddpm_hub.runtime import eval_mode
 
@@ -25,7 +25,7 @@ EPS_SPAN = 3.0  # of a noise picture: -3 is black, 0 grey, 3 white
 def losses(request: LossRequest) -> Experiment:
     """Three errors over t, each a mean over the held-out pictures, and the chosen picture's own."""
     chart = Chart()
-    return Experiment(chart, _losses(chart, request))
+    return Experiment(chart, played(_losses, chart, request))
 
 
 def times(T: int, count: int) -> list[int]:

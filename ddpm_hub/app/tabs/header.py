@@ -1,7 +1,8 @@
 """The head of the page: what this is, and for all tabs the model in use and where it runs.
 
-In the room: the sign, the model's chip and what changes when another model is taken. Not in the
-room: the models (app/models.py). No torch.
+In the room: the sign, the model's chip and what changes when another model is taken, the line that
+says where it runs. Not in the room: the models (app/models.py), the machine (app/machine.py). No
+torch.
 """
 
 from __future__ import annotations
@@ -11,27 +12,36 @@ import html
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub.app import limits, models
-from ddpm_hub.app.tabs.common import LIGHT
+from ddpm_hub.app import limits, machine, models
+from ddpm_hub.app.tabs.common import LIGHT, QUIET
+from ddpm_hub.app.widgets.device import device
 from ddpm_hub.errors import DDPMHubError
 
 MODEL_PARTS = ("model", "chip", "back", "steps")
-STEPS = 50  # to begin with, where the model has so many
+STEPS = 25  # to begin with: what unipc, the form's sampler, needs (docs/results.md)
 
 HEAD = """
 <div class="ddpm-head">
   <svg viewBox="0 0 116 36" aria-hidden="true" shape-rendering="crispEdges">%s</svg>
   <div>
     <h1>ddpm_hub</h1>
-    <p>A diffusion model turns noise into pictures, and shows what it believes at every step.</p>
+    <p>A diffusion model turns noise into pictures, and shows what it believes at every step.
+      <button type="button" class="ddpm-link">Learn how, in seven lessons</button></p>
   </div>
 </div>
+"""
+LINK = """
+element.querySelector(".ddpm-link").addEventListener("click", () => {
+  const tab = document.querySelector('[role=tab][data-tab-id="learn"]');
+  tab.click();
+  tab.focus();
+});
 """
 
 
 def build() -> dict[str, Component]:
     """The head, and what all tabs share: the model and its chip, the way back, a run's start."""
-    gr.HTML(HEAD % _mark(), apply_default_css=False)
+    gr.HTML(HEAD % _mark(), js_on_load=LINK, apply_default_css=False)
     with gr.Row(equal_height=True, elem_classes="ddpm-model-row"):
         parts: dict[str, Component] = {
             "model": gr.State("bundled"),
@@ -41,18 +51,25 @@ def build() -> dict[str, Component]:
                 "Back to the bundled model", size="sm", visible=False, elem_id="model-back"
             ),
         }
+        device(_device_line)
     return parts
+
+
+def _device_line(_query: object = None) -> str:
+    return machine.line()
 
 
 def wire(demo: gr.Blocks, parts: list[Component]) -> None:
     """`parts`: all of MODEL_PARTS."""
     demo.load(use_model, None, parts, **LIGHT)
-    parts[MODEL_PARTS.index("back")].click(use_model, None, parts, **LIGHT)
+    # in the queue: Gradio tells a State's `change` only of what went through it
+    parts[MODEL_PARTS.index("back")].click(use_model, None, parts, **QUIET)
 
 
 def use_model(model: str = "bundled", title: str = ""):
     """What MODEL_PARTS become for a model: its name, its chip, a way back, the steps it offers."""
     try:
+        model = models.exact_name(model)
         card = models.model_card(model)
     except DDPMHubError as error:
         return model, _box(f"<b>{html.escape(str(error))}</b>"), gr.skip(), gr.skip()

@@ -18,10 +18,11 @@ from ddpm_hub.errors import shown
 
 CARD_CHARACTERS = 20_000
 CONFIG_ROWS = 80
-IDLE = (
-    "Open a repository to see what it is: its size, its config and its card. Nothing is loaded "
-    "before you say so, no code of a repository is ever run, and only safetensors are read."
-)
+IDLE = {
+    "Open": "see what a repository is: its size, its config and its card. Nothing is loaded yet.",
+    "Load": "read its weights, from safetensors alone. No code of a repository is ever run.",
+    "Draw with it": "it becomes the model of Sample, and of the Lab.",
+}
 LAYOUTS = {"ddpm_hub": "ddpm_hub layout", "diffusers": "diffusers layout"}
 HEADING = re.compile(r"#{1,6}\s+(.*)")
 FENCE = re.compile(r"\s*(```|~~~)")
@@ -29,7 +30,8 @@ FENCE = re.compile(r"\s*(```|~~~)")
 
 def idle() -> str:
     """What stands there before anything is opened."""
-    return f'<div class="ddpm-widget hub-facts"><p class="hub-note">{IDLE}</p></div>'
+    steps = "".join(f"<li><b>{step}</b> {text}</li>" for step, text in IDLE.items())
+    return f'<div class="ddpm-widget hub-facts"><ol class="hub-note">{steps}</ol></div>'
 
 
 def facts(opened: Opened) -> str:

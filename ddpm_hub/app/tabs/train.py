@@ -21,7 +21,7 @@ from gradio.components import Component
 from ddpm_hub.app import jobs, limits, models, reports
 from ddpm_hub.app.job import ACTIVE, Job
 from ddpm_hub.app.models import title_of
-from ddpm_hub.app.tabs import train_api
+from ddpm_hub.app.tabs import duplicate, train_api
 from ddpm_hub.app.tabs import train_form as forms
 from ddpm_hub.app.tabs.common import sentences
 from ddpm_hub.app.tabs.header import use_model
@@ -61,6 +61,7 @@ def build(
     with gr.Row(equal_height=False, elem_classes="ddpm-row"):
         with gr.Column(scale=3, min_width=290, elem_classes="ddpm-controls ddpm-card"):
             form = forms.build()
+            duplicate.note()
         with gr.Column(scale=8, min_width=340, elem_classes="ddpm-first"):
             page |= _right()
     forms.wire(demo, form, page["upload"], drawing[0])

@@ -193,6 +193,7 @@ function draw() {
   svg.setAttribute("width", width);
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   root.dataset.empty = losses.length === 0;
+  say(plot, losses.length ? null : "Every step's loss will be drawn here.");
   const axis = axes();
   $(".cv-grid").innerHTML = losses.length ? grid(axis) : "";
   $(".cv-raw").setAttribute("d", path(losses, axis));
@@ -227,6 +228,7 @@ function point(axis = axes()) {
 
 function drawBars(byTime) {
   const known = byTime.filter((loss) => loss !== null);
+  say($(".cv-bars"), known.length ? null : "No losses by time yet.");
   const top = Math.max(...known, 1e-12);
   bars.forEach((bar, i) => {
     const loss = byTime[i] ?? null;
@@ -239,6 +241,12 @@ function drawBars(byTime) {
 }
 
 // ---- words --------------------------------------------------------------------------------------
+// In a chart that is empty, for the eye only: the ear gets the status line.
+function say(chart, text) {
+  if (text) chart.dataset.says = text;
+  else delete chart.dataset.says;
+}
+
 const BADGES = {
   idle: "Ready", queued: "Waiting", preparing: "Preparing", running: "Training", paused: "Paused",
   stopped: "Stopped", done: "Finished", error: "Problem", interrupted: "Interrupted",
@@ -334,4 +342,5 @@ new ResizeObserver(() => {
 }).observe(plot);
 watch("value", () => receive(props.value));
 draw();
+drawBars([]);
 receive(props.value); // it may have come before the tab was opened

@@ -1,6 +1,6 @@
-// The Forward tab's widget, second half: film strip, pickers, play, hands and keys, and the
-// messages from Python in props.value ({samples, image, curves, error}). Appended to
-// scrubber_draw.js, whose state and functions it uses.
+// The Forward tab's widget, last part: film strip, pickers, play, hands and keys, and the messages
+// from Python in props.value ({samples, image, curves, model, glimpse, error}). Appended to
+// scrubber_draw.js and scrubber_bridge.js, whose state and functions it uses.
 
 // ---- film strip, cards, pickers --------------------------------------------------------------
 const frameTime = (i) => Math.min(state.T - 1, Math.round(i * state.T / (FRAMES - 1)));
@@ -23,11 +23,12 @@ function drawFilm() {
 function drawCards() {
   const cards = $('.fw-cards');
   cards.hidden = names().length < 2;
+  cards.dataset.count = names().length;
   cards.innerHTML = cards.hidden ? '' : names().map((name) => `
     <button type="button" class="fw-card" data-schedule="${name}"
-      aria-pressed="${name === state.lead}" aria-label="look closer at ${name}">
+      aria-pressed="${name === state.lead}" aria-label="look closer at ${label(name)}">
       <canvas data-role="xt-${name}"></canvas>
-      <span class="fw-card-text"><b>${name}</b>
+      <span class="fw-card-text"><b>${label(name)}</b>
         <span><span class="fw-m"><span class="fw-mean">&alpha;</span></span>
           <span class="fw-card-ab"></span></span>
         <span class="fw-card-snr"></span></span></button>`).join('');
@@ -36,7 +37,9 @@ function drawCards() {
 function drawChecks() {
   $('.fw-checks').innerHTML = Object.keys(state.curves).map((name) =>
     `<label class="fw-check" data-schedule="${name}"><input type="checkbox" value="${name}"
-       ${state.ticked.has(name) ? 'checked' : ''}><i></i>${name}</label>`).join('');
+       ${state.ticked.has(name) ? 'checked' : ''}><i></i>${label(name)}${
+         name === state.model?.schedule && name !== OWN ? '<small>the model\u2019s</small>' : ''
+       }</label>`).join('');
 }
 
 function drawPicks(samples) {
@@ -93,6 +96,7 @@ function stop() {
   $('.fw-play').setAttribute('aria-pressed', 'false');
   $('.fw-play-icon').textContent = '\u25b6';
   $('.fw-play-text').textContent = 'Play';
+  changed();
 }
 
 function play(end = state.T - 1, duration = SWEEP_MS) {
@@ -154,6 +158,8 @@ root.addEventListener('click', (event) => {
   if (hit('.fw-play')) toggle();
   else if (hit('.fw-frame-button')) goTo(+hit('.fw-frame-button').dataset.t);
   else if (hit('.fw-card')) lookCloser(hit('.fw-card').dataset.schedule);
+  else if (hit('.fw-see')) turn();
+  else if (hit('.fw-denoise')) trigger('denoise', scene());
   else if (hit('.fw-reroll')) { reroll(state.seed + 1); drawFilm(); draw(); }
   else if (hit('.fw-upload')) $('.fw-file').click();
   else if (hit('.fw-pick')) choose(hit('.fw-pick').dataset.pick);
@@ -224,20 +230,36 @@ function complain(sentence) {
 }
 
 // ---- messages from Python ------------------------------------------------------------------
+function followModel(last) {  // its own schedule in front, on a chain of its length
+  const { schedule, timesteps } = state.model ?? {};
+  if (state.follow && schedule) {
+    const there = state.T === timesteps && schedule in state.curves;
+    if (there) {
+      state.lead = schedule;
+      state.ticked.add(schedule);
+    } else if (!last) trigger('rebuild', { timesteps });  // once: what is not there stays away
+    state.follow = !there && !last;
+  }
+  drawChecks();
+}
 function receive() {
   const message = props.value || {};
+  if (message.glimpse) return tell(message.glimpse);  // nothing else of it, and nothing to redraw
   complain(message.error || '');
   if (message.curves) {
     const place = state.t / Math.max(1, state.T - 1);
     state.curves = message.curves;
     state.T = Object.values(state.curves)[0].beta.length;
     state.t = Math.round(place * (state.T - 1));
-    if (!state.lead) {
-      state.lead = Object.keys(state.curves)[0];
-      state.ticked = new Set(Object.keys(state.curves));
-      drawChecks();
-    }
+    if (!state.lead) state.ticked = new Set(Object.keys(state.curves));
+    if (!names().includes(state.lead)) state.lead = names()[0] ?? Object.keys(state.curves)[0];
+    state.ticked.add(state.lead);
   }
+  if (message.model) {
+    state.model = message.model;
+    state.follow = true;
+  }
+  if (message.curves || message.model) followModel(message.curves && !message.model);
   if (message.samples) {
     state.samples = message.samples;
     drawPicks(message.samples);

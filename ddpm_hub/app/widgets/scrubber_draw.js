@@ -1,7 +1,8 @@
-// The Forward tab's widget, first half: x_t = sqrt(ab) x0 + sqrt(1 - ab) eps, drawn for every t.
-// In the room: noise, pixels, curves, histogram, numbers. Not in the room: hands, keys and
-// messages (scrubber.js, appended to this file), schedules and uploads (Python).
-// gr.HTML calls the two as one function of (element, trigger, props, server, upload, watch).
+// The Forward tab's widget, first part: x_t = sqrt(ab) x0 + sqrt(1 - ab) eps, drawn for every t.
+// In the room: noise, pixels, curves, histogram, numbers. Not in the room: what is asked of the
+// network (scrubber_bridge.js), hands, keys and messages (scrubber.js; both are appended to this
+// file), schedules and uploads (Python).
+// gr.HTML calls the three as one function of (element, trigger, props, server, upload, watch).
 const $ = (selector) => element.querySelector(selector);
 const $$ = (selector) => [...element.querySelectorAll(selector)];
 const root = $('.fw');
@@ -14,6 +15,8 @@ const SCALES = {  // value -> height in [0, 1] of its plot
   snr_db: (v) => (v + 50) / 90,
   beta: (v) => (Math.log10(v) + 5) / 5,
 };
+const OWN = 'own';  // the row of a model's schedule that has no name
+const label = (name) => name === OWN ? 'the model\u2019s' : name;
 const state = { t: 0, T: 1000, curves: {}, ticked: new Set(), lead: '', seed: 1, playing: 0 };
 
 // ---- noise and pixels ----------------------------------------------------------------------
@@ -80,7 +83,7 @@ function writeNumbers(ab) {
   say('.fw-b', coefficient(b));
   say('.fw-ab-live', share(ab));
   say('.fw-nb-live', share(1 - ab));
-  say('.fw-lead', state.lead);
+  say('.fw-lead', label(state.lead));
   $('.fw-split-a').style.width = `${100 * ab}%`;
   $('.fw-share-a').textContent = `variance: signal ${(100 * ab).toFixed(1)} %`;
   $('.fw-share-b').textContent = `noise ${(100 * (1 - ab)).toFixed(1)} %`;
@@ -210,5 +213,6 @@ function draw() {
   writeNumbers(ab);
   drawHistogram(ab);
   moveCursors();
+  changed();
 }
 

@@ -1,186 +1,97 @@
-// The timeline: one or two panes over one time axis, for a sampling run and for a training.
+// The timeline: one or two panes (three if asked) over one time axis, for a run and its branch.
 //
-// In the room: frames in an array by step index, drawing, scrubbing, playing, keys. Frames arrive
-// once and stay here, so scrubbing never asks the server. Not in the room: sampling, limits, files.
-// Given by gr.HTML: element, props (setup: the words), watch, server (frames, export, if there are).
-// Message and setup are documented in timeline.py. Style: timeline.css. Over 300 lines, since gr.HTML
-// takes one script for a component.
-const setup = props.setup;
+// In the room: which frame is shown, scrubbing, playing, keys, messages, downloads. Scrubbing never
+// asks the server. Not in the room: the page (timeline_page.js), a run's frames and how they are
+// painted (timeline_row.js; both stand before this in the same script), sampling, limits, files.
+// Given by gr.HTML: element, props (setup: the words), watch, trigger, server (frames, export, if
+// there are). Message, setup and the event are documented in timeline.py. Style: timeline.css. Over
+// 300 lines: one state, and all that changes it.
 const FRAME_MS = setup.frame_ms; // one frame of playback at 1x
-const GAP = 1; // picture pixels between the images of a batch
 const NO_BREAK = "\u00a0";
-
-element.innerHTML = `
-<section class="ddpm-tl ddpm-widget" tabindex="0" aria-label="${setup.label}">
-  <div class="tl-top wd-top">
-    <span class="tl-badge wd-badge" data-state="idle" ${setup.title ? "hidden" : ""}>Ready</span>
-    <b class="tl-title" ${setup.title ? "" : "hidden"}>${setup.title}</b>
-    <span class="tl-status">${setup.idle}</span>
-    <span class="tl-says wd-says" role="status" aria-live="polite"></span>
-  </div>
-  <div class="tl-panes">
-    <figure class="tl-pane tl-x0">
-      <figcaption>${setup.panes[0].caption}</figcaption>
-      <canvas role="img" aria-label="${setup.panes[0].label}" width="28" height="28"></canvas>
-    </figure>
-    <figure class="tl-pane tl-xt">
-      <figcaption>${setup.panes[1].caption}</figcaption>
-      <canvas role="img" aria-label="${setup.panes[1].label}" width="28" height="28"></canvas>
-    </figure>
-  </div>
-  <div class="tl-axis">
-    <span class="tl-hint">${setup.hint}</span>
-    <svg class="tl-spark" viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
-      <path class="tl-area"></path><path class="tl-line"></path>
-    </svg>
-    <span class="tl-cursor" aria-hidden="true"></span>
-    <input class="tl-range wd-range" type="range" min="0" max="0" value="0" step="1" disabled
-           aria-label="Frame" aria-valuetext="no frames yet">
-  </div>
-  <div class="tl-foot">
-    <button class="tl-play wd-play" type="button" aria-label="Play" aria-pressed="false" disabled>
-      <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 4.5v15l12.5-7.5z"></path></svg>
-    </button>
-    <select class="tl-speed" aria-label="Playback speed">
-      <option value="0.5">0.5×</option><option value="1" selected>1×</option>
-      <option value="2">2×</option><option value="4">4×</option>
-    </select>
-    <output class="tl-where" aria-live="off"></output>
-    <button class="tl-live" type="button" hidden>Live</button>
-    <span class="tl-save" role="group" aria-label="Download" ${setup.download ? "" : "hidden"}>
-      <span class="tl-saylabel">Download</span>
-      <button type="button" data-format="png" title="The last picture, its settings inside" disabled>PNG</button>
-      <button type="button" data-format="webp" title="The run as a film" disabled>WebP</button>
-      <button type="button" data-format="gif" title="The run as a film, for old programs" disabled>GIF</button>
-    </span>
-  </div>
-</section>`;
 
 const $ = (selector) => element.querySelector(selector);
 const root = $(".ddpm-tl");
 const range = $(".tl-range");
 const playButton = $(".tl-play");
 const liveChip = $(".tl-live");
+const forkButton = $(".tl-fork");
+const noiseButton = $(".tl-noise");
 const saveButtons = [...element.querySelectorAll(".tl-save button")];
-const canvases = { x0: $(".tl-x0 canvas"), x: $(".tl-xt canvas") };
 const ICON = { play: "M7 4.5v15l12.5-7.5z", pause: "M6 4.5h4.5v15H6zM13.5 4.5H18v15h-4.5z" };
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-let run = null; // id of the run on the screen
-let state = "idle"; // idle | waiting | starting | running | done | stopped | error
-let meta = {}; // what is the same for all frames of the run
-let frames = []; // by step index; holes where a long run kept no frame
+let first = makeRow(null, $(".ddpm-tl > .tl-panes")); // the run on the screen
+let second = null; // its branch, if there is one
 let shown = -1; // index on the screen
 let live = true; // the newest frame is followed
 let timer = null; // the playback timer, null while not playing
 let focus = -1; // the one image of the batch that fills the panes, -1 for all
 
 // ---- frames -------------------------------------------------------------------------------------
-const indexes = () => Object.keys(frames).map(Number); // ascending: array keys are
-const newest = () => frames.length - 1;
+const rows = () => (second ? [first, second] : [first]);
+const active = () => second || first; // whose state the badge says, and whose files are saved
+const has = (index) => rows().some((row) => row.frames[index]);
+const newest = () => Math.max(...rows().map((row) => row.frames.length)) - 1;
+const latest = () => active().frames.length - 1; // what is followed
+const frameOf = (index) => rows().map((row) => row.frames[index]).find(Boolean);
 const words = (text, index) => text
   .replaceAll("{n}", index + 1)
-  .replaceAll("{total}", meta.total)
-  .replaceAll("{t}", frames[index]?.t);
+  .replaceAll("{total}", first.meta.total)
+  .replaceAll("{t}", frameOf(index)?.t);
 
 function nearest(index) {
-  if (frames[index]) return index;
-  for (let d = 1; d < Math.max(frames.length, index) + 1; d++) {
-    if (frames[index - d]) return index - d;
-    if (frames[index + d]) return index + d;
+  if (has(index)) return index;
+  for (let d = 1; d < Math.max(newest() + 1, index) + 1; d++) {
+    if (has(index - d)) return index - d;
+    if (has(index + d)) return index + d;
   }
   return -1;
 }
 
 function neighbour(index, direction) {
-  for (let i = index + direction; i >= 0 && i < frames.length; i += direction) {
-    if (frames[i]) return i;
+  for (let i = index + direction; i >= 0 && i <= newest(); i += direction) {
+    if (has(i)) return i;
   }
   return index;
 }
 
-function store(frame) {
-  if (frames[frame.index]) return;
-  const pictures = { x0: picture(frame, "x0") };
-  if (frame.x) pictures.x = picture(frame, "x");
-  root.dataset.panes = frame.x ? 2 : 1;
-  frames[frame.index] = { ...frame, pictures };
-}
-
-function picture(frame, name) {
-  const image = new Image();
-  image.onload = () => { if (shown === frame.index) paint(name, image); };
-  image.src = frame[name];
-  return image;
-}
-
 // ---- drawing ------------------------------------------------------------------------------------
 function show(index) {
-  const frame = frames[index];
+  const frame = frameOf(index);
   if (!frame) return;
   shown = index;
-  for (const name of ["x0", "x"]) {
-    if (frame.pictures[name]?.complete) paint(name, frame.pictures[name]);
-  }
   const text = words(setup.says, index);
+  for (const row of rows()) {
+    const mine = frameAt(row, index) || frameAt(first, index);
+    showFrame(row, mine, first.meta, focus, text);
+  }
   range.value = index;
   range.setAttribute("aria-valuetext", text);
-  canvases.x0.setAttribute("aria-label", `${setup.panes[0].label}, ${text}`);
-  canvases.x.setAttribute("aria-label", `${setup.panes[1].label}, ${text}`);
-  $(".tl-where").textContent = words(setup.where, index);
-  root.style.setProperty("--tl-at", meta.total > 1 ? index / (meta.total - 1) : 1);
+  const label = focus >= 0 && frame.labels ? ` · class ${frame.labels[focus]}` : "";
+  $(".tl-where").textContent = words(setup.where, index) + label;
+  root.style.setProperty("--tl-at", first.meta.total > 1 ? index / (first.meta.total - 1) : 1);
   root.dataset.index = index;
-}
-
-function paint(name, image) {
-  const canvas = canvases[name];
-  const columns = meta.columns || 1;
-  const count = meta.batch || 1;
-  const width = image.naturalWidth / columns;
-  const height = image.naturalHeight / Math.ceil(count / columns);
-  const across = focus < 0 ? columns : 1;
-  const down = focus < 0 ? Math.ceil(count / columns) : 1;
-  resize(canvas, across * (width + GAP) - GAP, down * (height + GAP) - GAP);
-  const context = canvas.getContext("2d");
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  for (let i = 0; i < count; i++) {
-    if (focus >= 0 && i !== focus) continue;
-    const at = focus < 0 ? i : 0;
-    context.drawImage(
-      image, (i % columns) * width, Math.floor(i / columns) * height, width, height,
-      (at % across) * (width + GAP), Math.floor(at / across) * (height + GAP), width, height);
-  }
-}
-
-function resize(canvas, width, height) {
-  if (canvas.width === width && canvas.height === height) return;
-  canvas.width = width; // setting a size clears the canvas, so only when it differs
-  canvas.height = height;
+  refreshFork();
 }
 
 function drawSpark() {
-  const all = indexes();
-  const total = meta.total || 1;
-  const changes = all.map((i) => frames[i].change || 0);
+  const changes = rows().flatMap((row) => row.frames.map((frame) => frame.change || 0));
   const top = Math.max(...changes, 1e-6);
-  const points = all.slice(1).map((i, k) => {
-    const x = total > 1 ? (1000 * i) / (total - 1) : 0;
-    return [x.toFixed(1), (96 - 88 * Math.sqrt(changes[k + 1] / top)).toFixed(1)];
-  });
-  const line = points.map((p) => p.join(",")).join("L");
-  $(".tl-line").setAttribute("d", points.length > 1 ? `M${line}` : "");
-  $(".tl-area").setAttribute(
-    "d", points.length > 1 ? `M${points[0][0]},100L${line}L${points.at(-1)[0]},100Z` : "");
+  const [line, area] = sparkPaths(first, first.meta.total || 1, top);
+  $(".tl-line").setAttribute("d", line);
+  $(".tl-area").setAttribute("d", area);
+  $(".tl-other").setAttribute("d", second ? sparkPaths(second, first.meta.total || 1, top)[0] : "");
 }
 
 // ---- words --------------------------------------------------------------------------------------
 const BADGES = {
-  waiting: "Waiting", starting: "Starting", running: "Running", done: "Finished",
+  waiting: "Waiting", starting: "Starting", running: "Running", paused: "Paused", done: "Finished",
   stopped: "Stopped", error: "Problem", idle: "Ready",
 };
 
 function describe() {
-  const frame = frames[newest()];
+  const { state, meta, run, frames } = active();
+  const frame = frames.at(-1);
   if (setup.status) return frame ? words(setup.status, newest()) : setup.idle;
   const speed = frame ? `${frame.steps_per_second.toFixed(1)} steps/s` : "";
   const parts = [];
@@ -191,9 +102,10 @@ function describe() {
     const left = (meta.total - frame.index - 1) / Math.max(frame.steps_per_second, 1e-6);
     parts.push(`step ${frame.index + 1}/${meta.total}`, `t ${frame.t}`, speed);
     parts.push(`${left.toFixed(1)} s left`, meta.device);
-  } else if (frame && (state === "done" || state === "stopped")) {
+  } else if (frame && ["done", "stopped", "paused"].includes(state)) {
     parts.push(state === "done" ? `${meta.total} steps` : `at step ${frame.index + 1}/${meta.total}`);
-    parts.push(meta.sampler, `seed ${meta.seed}`, speed, meta.device);
+    parts.push(meta.start ? `from t ${meta.start.t}` : "", meta.sampler, `seed ${frame.seed}`);
+    parts.push(typeof meta.classes === "number" ? `class ${meta.classes}` : "", speed, meta.device);
   }
   return join(parts);
 }
@@ -201,24 +113,41 @@ function describe() {
 // A line may break between the parts, not inside one.
 const join = (parts) => parts.filter(Boolean).map((p) => p.replaceAll(" ", NO_BREAK)).join(" · ");
 
-function setState(next, message) {
-  const changed = next !== state;
-  state = next;
-  const example = run === "example" && (state === "done" || state === "running");
+function branchWords({ turns, noise_by: by, sampler }) {
+  const [at, seed] = turns.at(-1);
+  const how = by ? `, and by ${by}, since ${sampler} adds no noise that another seed could change` : "";
+  return `Branch: after frame ${at} with the noise of seed ${seed}${how}.`;
+}
+
+function setState(row, next, message) {
+  const changed = next !== row.state;
+  row.state = next;
+  if (row !== active()) return;
+  const example = row.run === "example" && (next === "done" || next === "running");
   const badge = $(".tl-badge");
-  badge.dataset.state = example ? "example" : state;
-  badge.textContent = example ? "Example run" : BADGES[state];
+  badge.dataset.state = example ? "example" : next;
+  badge.textContent = example ? "Example run" : BADGES[next];
   $(".tl-status").textContent = message || describe();
   if (changed) $(".tl-says").textContent = `${badge.textContent}. ${message || ""}`;
   refreshControls();
 }
 
+const busy = () => ["running", "starting", "waiting"].includes(active().state);
+
 function refreshControls() {
-  const empty = frames.length === 0;
-  const busy = state === "running" || state === "starting" || state === "waiting";
+  const empty = newest() < 0;
   range.disabled = playButton.disabled = empty;
-  liveChip.hidden = !(state === "running" && !live);
-  for (const button of saveButtons) button.disabled = empty || busy;
+  liveChip.hidden = !(active().state === "running" && !live);
+  for (const button of saveButtons) button.disabled = active().frames.length === 0 || busy();
+  refreshFork();
+}
+
+function refreshFork() {
+  const last = (first.meta.total || 0) - 1;
+  forkButton.disabled = busy() || !first.frames[shown] || shown >= last;
+  const note = shown >= last ? "Go back to an earlier frame first: after the last, nothing is left"
+    : "Draw on from this frame with other noise";
+  if (forkButton.title !== note) forkButton.title = note;
 }
 
 // ---- playing and scrubbing ----------------------------------------------------------------------
@@ -231,7 +160,7 @@ function pause() {
 }
 
 function play() {
-  if (frames.length === 0) return;
+  if (newest() < 0) return;
   live = false;
   playButton.setAttribute("aria-label", "Pause");
   playButton.setAttribute("aria-pressed", "true");
@@ -243,7 +172,7 @@ function play() {
 
 function tick() {
   const next = neighbour(shown, 1);
-  if (next === shown && state !== "running") return pause();
+  if (next === shown && active().state !== "running") return pause();
   show(next);
   timer = setTimeout(tick, FRAME_MS / Number($(".tl-speed").value));
 }
@@ -258,12 +187,12 @@ function scrub(index) {
 function goLive() {
   pause();
   live = true;
-  show(newest());
+  show(latest());
   refreshControls();
 }
 
 function onKey(event) {
-  if (frames.length === 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (newest() < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.target.closest("button, select") && event.key === " ") return;
   if (event.target.closest("select")) return;
   const step = event.shiftKey ? 10 : 1;
@@ -271,9 +200,10 @@ function onKey(event) {
     ArrowLeft: () => scrub(step > 1 ? Math.max(0, shown - step) : neighbour(shown, -1)),
     ArrowRight: () => scrub(step > 1 ? shown + step : neighbour(shown, 1)),
     Home: () => scrub(nearest(0)),
-    End: () => (state === "running" ? goLive() : scrub(newest())),
+    End: () => (active().state === "running" ? goLive() : scrub(newest())),
     " ": () => (timer ? pause() : play()),
     Escape: () => focusOn(-1),
+    i: focusNext,
   };
   if (!actions[event.key]) return;
   event.preventDefault();
@@ -285,82 +215,137 @@ function focusOn(index) {
   show(shown);
 }
 
-function onCanvas(event) {
-  if (!frames[shown] || (meta.batch || 1) < 2) return;
+function onPanes(event) {
+  if (event.target.tagName !== "CANVAS" || shown < 0 || (first.meta.batch || 1) < 2) return;
   if (focus >= 0) return focusOn(-1);
-  const box = event.currentTarget.getBoundingClientRect();
-  const rows = Math.ceil(meta.batch / meta.columns);
-  const column = Math.floor(((event.clientX - box.left) / box.width) * meta.columns);
-  const index = Math.floor(((event.clientY - box.top) / box.height) * rows) * meta.columns + column;
-  if (index < meta.batch) focusOn(index);
+  const index = imageUnder(event.target, event, first.meta);
+  if (index >= 0) focusOn(index);
+}
+
+// The images of the batch one by one, then all again.
+function focusNext() {
+  const next = focus + 1;
+  focusOn(next < (first.meta.batch || 1) ? next : -1);
+}
+
+function toggleNoise() {
+  const on = root.dataset.third !== "on";
+  root.dataset.third = on ? "on" : "off";
+  noiseButton.setAttribute("aria-pressed", String(on));
 }
 
 // ---- messages from the server -------------------------------------------------------------------
 function receive(message) {
-  if (!message) return;
-  if (message.run !== run) begin(message);
-  const over = ["done", "stopped", "error"].includes(state);
-  if (over && !setup.resumes && message.run === run && !["done", "error"].includes(message.state)) {
-    message = { ...message, state }; // an update that was under way while Stop was pressed
+  if (!message || isLate(message)) return;
+  const row = rowOf(message);
+  const over = ["done", "stopped", "error"].includes(row.state);
+  let { state } = message;
+  // an update that was under way while Stop was pressed
+  if (over && !setup.resumes && !["done", "error"].includes(state)) ({ state } = row);
+  Object.assign(row.meta, message.meta || {});
+  for (const frame of message.frames || []) {
+    storeFrame(row, frame, (index) => { if (shown === index) show(index); });
+    if (row === first) root.dataset.panes = frame.x ? 2 : 1;
   }
-  Object.assign(meta, message.meta || {});
-  const added = (message.frames || []).length;
-  for (const frame of message.frames || []) store(frame);
   root.dataset.have = firstHole();
-  if (added) {
-    range.max = meta.total - 1;
+  if ((message.frames || []).length) {
+    range.max = first.meta.total - 1;
     drawSpark();
-    if (live) show(newest());
+    if (live) show(latest());
   }
-  setState(message.state, message.message);
-  if (message.state === "done" && message.kept) fillHoles(message.kept);
+  setState(row, state, message.message);
+  if (state === "done" && message.kept) fillHoles(row, message.kept);
+  if (state === "done" || state === "stopped") tell(row);
+}
+
+// While a run is under way only a new one, which waits at first, takes its place: anything else of
+// another run was under way while that was stopped. A training's page may look at any of them.
+function isLate({ run, state }) {
+  const known = rows().some((row) => row.run === run);
+  return !setup.resumes && busy() && !known && run && state !== "waiting";
+}
+
+// The row of the message's run: one on the screen, a new branch of the first, or a new first.
+function rowOf(message) {
+  const known = rows().find((row) => row.run === message.run);
+  if (known) return known;
+  return message.of && message.of === first.run ? beginBranch(message) : begin(message);
 }
 
 function firstHole() {
   let count = 0;
-  while (frames[count]) count += 1;
+  while (first.frames[count]) count += 1;
   return count;
 }
 
 function begin(message) {
   pause();
-  run = message.run;
-  state = "idle"; // how the run before ended says nothing about this one
-  meta = {};
-  frames = [];
+  endBranch();
+  first = { ...first, run: message.run, frames: [], meta: {}, state: "idle", told: false };
   focus = -1;
   live = true;
   root.dataset.index = -1;
-  root.dataset.run = run;
-  if (setup.resumes) blank(); // another training's pictures would lie about this one
+  root.dataset.run = first.run;
+  shown = -1;
+  if (setup.resumes || !message.run) empty(); // another training's pictures would lie about this one
   drawSpark(); // the last picture stays until the first new frame replaces it
+  return first;
 }
 
-function blank() {
-  for (const canvas of Object.values(canvases)) {
-    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-  }
+function empty() {
+  blank(first);
   $(".tl-where").textContent = "";
   root.style.setProperty("--tl-at", 0);
 }
 
-async function fillHoles(kept) {
-  const missing = kept.filter((index) => !frames[index]); // a browser may merge two updates
+function beginBranch(message) {
+  pause();
+  endBranch();
+  second = makeRow(message.run, $(".tl-second .tl-panes"), "Branch: ");
+  root.dataset.branch = message.run;
+  $(".tl-caption").textContent = branchWords(message.meta);
+  $(".tl-second").hidden = false;
+  live = true;
+  show(shown);
+  return second;
+}
+
+function endBranch() {
+  if (!second) return;
+  second = null;
+  delete root.dataset.branch;
+  $(".tl-second").hidden = true;
+}
+
+async function fillHoles(row, kept) {
+  const missing = kept.filter((index) => !row.frames[index]); // a browser may merge two updates
   if (missing.length === 0) return;
-  const message = await server.frames({ run, missing });
-  if (message && message.run === run) receive({ ...message, kept: null });
+  const message = await server.frames({ run: row.run, missing });
+  if (message && rows().includes(row)) receive({ ...message, kept: null });
+}
+
+// Once for a run that is over: the page's history listens.
+async function tell(row) {
+  const { run, state, meta, frames } = row;
+  if (row.told || setup.resumes || !run || run === "example" || frames.length === 0) return;
+  row.told = true;
+  await Promise.allSettled([frames.at(-1).pictures.x0.decode()]);
+  const source = { canvases: [document.createElement("canvas")] };
+  paint(source.canvases[0], frames.at(-1).pictures.x0, meta, -1);
+  const detail = { run, state, meta: { ...meta }, thumbnail: thumbnail(source) };
+  document.dispatchEvent(new CustomEvent("ddpm:run", { detail }));
 }
 
 async function example() {
-  for (let failures = 0; failures < 20 && (run === null || run === "example"); ) {
-    const message = await server.frames({ run: "example", missing: null, have: frames.length });
-    if (run !== null && run !== "example") return; // a visitor was faster
+  for (let failures = 0; failures < 20 && (first.run === null || first.run === "example"); ) {
+    const message = await server.frames({ run: "example", missing: null, have: first.frames.length });
+    if (first.run !== null && first.run !== "example") return; // a visitor was faster
     if (message) receive(message);
     else failures += 1;
     if (message && (message.state === "done" || message.state === "error")) break;
     await new Promise((resolve) => setTimeout(resolve, 120));
   }
-  if (run === "example" && state === "done" && !calm) {
+  if (first.run === "example" && first.state === "done" && !calm) {
     show(nearest(0));
     play();
   }
@@ -368,7 +353,8 @@ async function example() {
 
 async function download(button) {
   button.dataset.busy = "true";
-  const file = await server.export({ run, format: button.dataset.format });
+  const { format } = button.dataset;
+  const file = await server.export({ run: active().run, format, image: focus });
   delete button.dataset.busy;
   if (!file || file.error) {
     $(".tl-status").textContent = file ? file.error : "The server did not answer: try again.";
@@ -387,8 +373,10 @@ range.addEventListener("pointerdown", () => { pause(); live = false; refreshCont
 range.addEventListener("input", () => scrub(Number(range.value)));
 playButton.addEventListener("click", () => (timer ? pause() : play()));
 liveChip.addEventListener("click", goLive);
+forkButton.addEventListener("click", () => trigger("branch", { run: first.run, index: shown }));
+noiseButton.addEventListener("click", toggleNoise);
 root.addEventListener("keydown", onKey);
-for (const canvas of Object.values(canvases)) canvas.addEventListener("click", onCanvas);
+root.addEventListener("click", onPanes);
 for (const button of saveButtons) button.addEventListener("click", () => download(button));
 watch("value", () => receive(props.value));
 root.dataset.panes = setup.panes.length > 1 && !setup.resumes ? 2 : 1;

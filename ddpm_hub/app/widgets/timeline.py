@@ -1,18 +1,23 @@
-"""The timeline as a Gradio component: one or two panes over one time axis, all frames kept in JS.
+"""The timeline as a Gradio component: one to three panes over one time axis, frames kept in JS.
 
 In the room: the component, the message it takes, and its words for a sampling run and for a
-training. The behaviour is timeline.js, the look timeline.css. Not in the room: where the frames
+training. The behaviour is timeline*.js, the look timeline.css. Not in the room: where the frames
 come from (engine.py, job.py).
 
 A message (the component's value) is a dict; every key but `state` may be left out:
-    run      id of the run; a new id clears the frames
-    state    "waiting" | "starting" | "running" | "done" | "stopped" | "error"
+    run      id of the run; a new id clears the frames, an empty one the pictures, too
+    of       id of the run it branches from: where that is shown, it becomes the second row
+    state    "waiting" | "starting" | "running" | "paused" | "done" | "stopped" | "error"
     message  a sentence for the status line, instead of the one made from the newest frame
-    meta     {total, batch, columns, seed, sampler, device, ...}: the same for all frames
-    frames   [{index, t, steps_per_second, change, x0, x}]: stored by index, once; without an
-             `x` the second pane is hidden
+    meta     {total, batch, columns, seed, sampler, device, ...}: the same for all frames; of a
+             branch also {turns: [[after so many steps, seed], ...], noise_by}
+    frames   [{index, t, steps_per_second, change, seed, x0, x, eps, labels}]: stored by index,
+             once; without an `x` the second pane is hidden
     kept     with "done": all indexes of the run; the browser asks `frames` for those it missed
-The element says what it shows: data-run, data-index, and data-have, the frames before a hole.
+The element says what it shows: data-run, data-branch, data-index, and data-have, the frames before
+a hole. Its event `branch` carries `run` and `index`: the frame that a branch is to leave from. When
+a run is over, the document hears of it, once: event "ddpm:run", its detail {run, state, meta,
+thumbnail (a data URI of at most 64 px)}; the example is not announced.
 """
 
 from __future__ import annotations
@@ -23,7 +28,8 @@ from typing import Any
 
 import gradio as gr
 
-SCRIPT = Path(__file__).with_suffix(".js")
+HERE = Path(__file__).parent
+SCRIPTS = ("timeline_page.js", "timeline_row.js", "timeline.js")  # gr.HTML takes one script
 SAMPLING: dict[str, Any] = {
     "label": "Sampling run: pictures and timeline",
     "title": "",  # in the place of a badge that says the state
@@ -37,6 +43,10 @@ SAMPLING: dict[str, Any] = {
         {
             "caption": "<b><i>x</i><sub>t</sub></b> the picture so far",
             "label": "x_t, the state after the step",
+        },
+        {
+            "caption": "<b><i>ε̂</i></b> the noise it finds",
+            "label": "Predicted noise",
         },
     ],
     "hint": "how much <i>x̂</i><sub>0</sub> changes in each step",
@@ -83,7 +93,7 @@ def timeline(
     return gr.HTML(
         None,
         html_template="",
-        js_on_load=SCRIPT.read_text(encoding="utf-8"),
+        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         server_functions=[function for function in (frames, export) if function],
         setup=setup,
         elem_id=elem_id,

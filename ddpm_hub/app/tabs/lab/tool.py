@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ddpm_hub.app import limits
+from ddpm_hub.app import limits, visitors
 from ddpm_hub.app.experiments.desk import DESK, Experiment
 from ddpm_hub.app.tabs.common import GPU, LIGHT, QUIET, sentences
 from ddpm_hub.errors import DDPMHubError
@@ -64,6 +64,7 @@ def wire(
 
     def prepare(*values: Any):
         with sentences():
+            visitors.check_room()
             experiment = DESK.add(start(*values))
         waiting = experiment.board.message("waiting", "Waiting for the machine")
         return experiment.ticket, waiting, *_ready(experiment.ticket)
