@@ -73,3 +73,14 @@ def test_the_presets_of_the_training_guide_are_those_of_the_code_with_their_cost
     guide = (ROOT / "docs" / "training.md").read_text().split("## Presets")[1]
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", guide, re.M)
     assert dict(rows) == {name: preset.cost for name, preset in PRESETS.items()}
+
+
+LIMIT = re.compile(r"\| ([\d,]+) \| `(\w+)\.(\w+)` \|")
+
+
+def test_the_limits_that_the_guide_of_the_demo_names_are_those_of_the_demo():
+    found = LIMIT.findall((ROOT / "docs" / "demo.md").read_text())
+    assert len(found) >= 12
+    for said, module, name in found:
+        value = getattr(import_module(f"ddpm_hub.app.{module}"), name)
+        assert float(said.replace(",", "")) == value, f"{module}.{name} is {value}, not {said}"

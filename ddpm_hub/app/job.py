@@ -62,6 +62,7 @@ class Job:
         self.message: str = record.get("message", "")
         self.request = limits.train_request(**record["request"])
         self.wish: str | None = None
+        self.owner = ""  # who asked last, for the limit of each visitor
         self.visitor: Context | None = None  # whose share of a lent GPU it takes
         self.losses: list[float] = []
         self.frames: list[Frame] = []

@@ -26,6 +26,7 @@ from ddpm_hub.app.job import ACTIVE, RECORD, Job
 from ddpm_hub.errors import CheckpointError, ConfigError
 
 MAX_WAITING = 4
+MAX_EACH = 3  # of one visitor, the one that trains included: two places are left for others
 KEPT_FINISHED = 20  # folders of trainings that are over; the oldest goes first
 KEPT_OPEN = 40  # and of those somebody may still resume: a disk has an end
 KEPT_BYTES = 20_000_000_000  # of all of them: one that began with a large model takes a gigabyte
@@ -59,14 +60,15 @@ class Desk:
         self._tidy()
 
     # ---- what visitors ask for ----
-    def start(self, request: limits.TrainRequest, model: Any = None) -> Job:
+    def start(self, request: limits.TrainRequest, model: Any = None, owner: str = "") -> Job:
         """Queue a new training. DataError if its upload is gone, ConfigError if the queue is full.
 
         model: a GaussianDiffusion to go on from, which `request.start` names; else new weights.
+        owner: who asks, as visitors.py tells them apart; nobody ("") has no limit of their own.
 
         Its pictures are written beside it first, so that it can be resumed without the visitor.
         """
-        self._check_room()
+        self._check_room(owner)
         job_id = secrets.token_hex(8)  # unguessable: it is the key to the training
         if model is not None:
             starts.check(model, request)
@@ -82,12 +84,12 @@ class Desk:
             ) from error
         with self.bell:
             self.jobs[job.id] = job
-        return self._enqueue(job)
+        return self._enqueue(job, owner)
 
-    def resume(self, job_id: str) -> Job:
+    def resume(self, job_id: str, owner: str = "") -> Job:
         """Queue a paused, stopped, interrupted or failed training again, from where it was."""
         job = self.get(job_id)
-        self._check_room()
+        self._check_room(owner)
         job.look()
         with self.bell:
             if not job.resumable:
@@ -96,7 +98,7 @@ class Desk:
                 )
             job.wish = None
             job.become("queued")
-        return self._enqueue(job)
+        return self._enqueue(job, owner)
 
     def end(self, job_id: str, state: str) -> Job:
         """Pause or stop: a running training ends with its step, a waiting one at once."""
@@ -150,13 +152,20 @@ class Desk:
         return True
 
     # ---- the thread ----
-    def _check_room(self) -> None:
+    def _check_room(self, owner: str) -> None:
+        theirs = [job for job in (*self.waiting, self.current) if job and job.owner == owner]
+        if owner and len(theirs) >= MAX_EACH:
+            raise ConfigError(
+                f"{len(theirs)} trainings of yours are under way or wait already, others want a "
+                "turn, too: stop one, or come back when one has ended"
+            )
         if len(self.waiting) >= MAX_WAITING:
             raise ConfigError(
                 f"{len(self.waiting)} trainings wait already, no more fit: come back in a while"
             )
 
-    def _enqueue(self, job: Job) -> Job:
+    def _enqueue(self, job: Job, owner: str) -> Job:
+        job.owner = owner
         if machine.has_workers():
             job.visitor = copy_context()  # a request of theirs: kept for as long as it trains
         with self.bell:

@@ -97,5 +97,6 @@ def css() -> str:
 
 
 def head() -> str:
-    """What the page does for keys and screen readers beyond Gradio, for `launch(head=...)`."""
-    return f"<script>\n{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+    """What the page does beyond Gradio, for `launch(head=...)`: keys, focus, photos made small."""
+    scripts = [(HERE / name).read_text(encoding="utf-8") for name in ("page.js", "photos.js")]
+    return "\n".join(f"<script>\n{script}</script>" for script in scripts)

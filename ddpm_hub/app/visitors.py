@@ -63,6 +63,12 @@ def address_of(scope: dict[str, Any]) -> str:
     return _network(address)
 
 
+def here() -> str:
+    """Within an event: the address of who asks. "" where nobody does."""
+    request = LocalContext.request.get(None)
+    return "" if request is None else address_of(request.request.scope)
+
+
 def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     said = b",".join(value for name, value in headers if name == b"x-forwarded-for")
     for one in reversed(said.decode("latin-1").split(",")):

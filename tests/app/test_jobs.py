@@ -187,6 +187,18 @@ def test_a_queue_that_is_full_refuses_in_one_sentence(desk):
     assert job.state == "stopped"
 
 
+def test_one_visitor_cannot_take_all_places(desk):
+    for _ in range(jobs.MAX_EACH):
+        desk.start(asked(steps=400), owner="192.0.2.1")
+        wait_for(lambda: desk.current is not None)
+    with pytest.raises(ConfigError, match="others want a turn"):
+        desk.start(asked(), owner="192.0.2.1")
+    other = desk.start(asked(steps=400), owner="192.0.2.2")
+    for job in [other, *desk.waiting]:
+        desk.end(job.id, "stopped")
+    desk.end(desk.current.id, "stopped")
+
+
 def test_a_disk_that_takes_nothing_is_one_sentence(desk):
     desk.folder.write_text("a file where the folder should be")
     with pytest.raises(CheckpointError, match="make room"):

@@ -25,6 +25,7 @@ from ddpm_hub.app.tabs import duplicate, train_api
 from ddpm_hub.app.tabs import train_form as forms
 from ddpm_hub.app.tabs.common import sentences
 from ddpm_hub.app.tabs.header import use_model
+from ddpm_hub.app.visitors import here
 from ddpm_hub.app.widgets.curve import curve
 from ddpm_hub.app.widgets.timeline import TRAINING, timeline
 from ddpm_hub.errors import ConfigError, DDPMHubError
@@ -131,7 +132,7 @@ def _start(  # noqa: PLR0913  the form's fields
         start = forms.start_of(begin, model)
         title = None if start is None else title_of(model)
         request = limits.train_request(source, preset, steps, seed, minutes, options, title)
-        job = jobs.desk().start(request, start)
+        job = jobs.desk().start(request, start, here())
     known = [*_ids(known), job.id][-KNOWN:]
     return known, job.id, job.id, *_view(job.id, known)
 
@@ -146,7 +147,7 @@ def _find(known, watched):
 
 def _resume(watched, known):
     with sentences():
-        jobs.desk().resume(watched)
+        jobs.desk().resume(watched, here())
     return _view(watched, known)
 
 

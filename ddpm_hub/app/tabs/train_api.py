@@ -9,6 +9,7 @@ from __future__ import annotations
 from ddpm_hub.app import jobs, limits, reports
 from ddpm_hub.app.tabs.common import sentences
 from ddpm_hub.app.tabs.endpoint import endpoint
+from ddpm_hub.app.visitors import here
 
 # In the queue, since only there a refusal reaches the caller as a sentence; never behind a picture.
 LANE = {"concurrency_id": "trainings", "concurrency_limit": 16}
@@ -34,7 +35,8 @@ def start(data: str = "bundled", preset: str = "tiny", steps: int = 1000, seed: 
         {job}: the key to the training, for /train_status, /train_stop and as model "job:KEY".
     """
     with sentences():
-        return {"job": jobs.desk().start(limits.train_request(data, preset, steps, seed)).id}
+        request = limits.train_request(data, preset, steps, seed)
+        return {"job": jobs.desk().start(request, owner=here()).id}
 
 
 def status(job: str) -> dict:
