@@ -9,13 +9,21 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
 API = "/gradio_api"
+
+
+def waited_for(work: Coroutine) -> Any:
+    """`asyncio.run` in a thread of its own: in other tests Playwright's loop runs in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 class Endpoint(NamedTuple):

@@ -107,6 +107,16 @@ def test_a_tab_does_not_import_torch(path):
     assert "torch" not in {name.split(".")[0] for name in imports(path)}
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("app/tabs/**/*.py")), ids=lambda p: p.name)
+def test_a_function_of_a_tab_has_at_most_forty_lines(path):
+    """Docstrings left out: those of endpoints are their manual."""
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
+    for node in functions:
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+        assert length <= 40, f"{node.name} has {length} lines"
+
+
 def test_the_demo_builds_and_launches_and_does_nothing_else():
     assert len((ROOT / "app.py").read_text().splitlines()) <= 40
 

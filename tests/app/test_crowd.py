@@ -7,7 +7,7 @@ import asyncio
 import time
 
 import pytest
-from crowd import Guest, endpoints, everybody, sampling
+from crowd import Guest, endpoints, everybody, sampling, waited_for
 
 TRAINING = ["bundled", "tiny", 20_000, 0]
 
@@ -33,7 +33,7 @@ def test_thirty_visitors_and_a_training_are_all_served_and_nobody_is_refused(ser
             finally:
                 await trainer.run(numbers["train_stop"], [job])
 
-    for light, drawn in asyncio.run(play()):
+    for light, drawn in waited_for(play()):
         assert light.done and drawn.done, (light.end, drawn.end)
         assert drawn.answers[-1]["data"][0]["seed"] in range(30)
 
@@ -53,7 +53,7 @@ def test_who_asks_for_little_waits_for_one_run_of_a_crowd_not_for_all(server, nu
         await visit("127.0.0.41", "late")
         await everybody(crowd)
 
-    asyncio.run(play())
+    waited_for(play())
     behind = ended[ended.index("late") :]
     assert len(behind) > 4, ended  # of the twelve that came before
 
@@ -79,6 +79,6 @@ def test_of_a_hundred_jobs_that_nobody_listens_to_none_is_left_after_ten_seconds
         # an address has 32 places: they are all free only if none of its jobs is left
         return first, await everybody(abandon(a, False) for a in addresses for _ in range(32))
 
-    first, then = asyncio.run(play())
+    first, then = waited_for(play())
     assert first == [200] * 100
     assert then == [200] * 128

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from crowd import waited_for
 from gradio.state_holder import StateHolder
 
 from ddpm_hub.app import gate, logs, visitors
@@ -159,9 +160,9 @@ def test_of_a_session_that_nobody_listens_to_nothing_is_kept_and_of_an_open_page
         queue.pending_event_ids_session[session] = {"an event"}
         states.session_data[session] = SimpleNamespace(is_closed=False, state_components=[])
     for now in (0.0, visitors.FORGOTTEN - 1):
-        asyncio.run(queue.sweep(now))
+        waited_for(queue.sweep(now))
         assert set(states.session_data) == {"gone", "open"}
-    asyncio.run(queue.sweep(visitors.FORGOTTEN + 1))
+    waited_for(queue.sweep(visitors.FORGOTTEN + 1))
     for kept in (queue.pending_messages_per_session, queue.pending_event_ids_session):
         assert set(kept) == {"open"}
     assert set(states.session_data) == {"open"}
@@ -211,7 +212,7 @@ def test_a_body_is_refused_by_what_it_says_and_by_what_it_is(monkeypatch):
             assert status == 413 and b"more than" in body
         assert door.calls == {}
 
-    asyncio.run(play())
+    waited_for(play())
 
 
 def test_an_address_has_an_allowance_of_uploads_that_comes_back(monkeypatch):
@@ -225,12 +226,12 @@ def test_an_address_has_an_allowance_of_uploads_that_comes_back(monkeypatch):
         monkeypatch.setattr(gate, "WINDOW", 0.0)
         assert (await ask(door, gate.UPLOAD, [b"x" * 60], length=60))[0] == 200
 
-    asyncio.run(play())
+    waited_for(play())
 
 
 @pytest.mark.parametrize("path", ["proxy=http://x/", "deep_link", "process_recording", "vibe-edit"])
 def test_doors_that_the_demo_does_not_use_are_closed(path):
-    assert asyncio.run(ask(gate.Gate(inner), f"/gradio_api/{path}", method="GET"))[0] == 404
+    assert waited_for(ask(gate.Gate(inner), f"/gradio_api/{path}", method="GET"))[0] == 404
 
 
 def test_who_listens_is_known_while_they_do_and_not_after():
@@ -248,7 +249,7 @@ def test_who_listens_is_known_while_they_do_and_not_after():
         await ask(door, "/gradio_api/heartbeat/abc", method="GET")
         assert not visitors.LISTENERS and not visitors.PAGES and not door.streams
 
-    asyncio.run(play())
+    waited_for(play())
     assert seen == [({"abc": 1}, {}), ({"0f0f": 1}, {}), ({}, {"abc": 1})]
 
 
@@ -271,7 +272,7 @@ def test_calls_of_one_address_wait_for_each_other_and_not_for_strangers(monkeypa
         answers = await asyncio.gather(*(ask(door, path) for _ in range(30)))
         assert [status for status, _ in answers].count(429) == 30 - gate.AT_ONCE - 4
 
-    asyncio.run(play())
+    waited_for(play())
 
 
 def test_the_folder_of_uploads_is_bounded_and_the_oldest_go(tmp_path, monkeypatch):

@@ -68,7 +68,8 @@ def _choices() -> dict[str, Component]:
             elem_id="push-replace",
         ),
         "push": gr.Button("Publish", variant="primary", elem_id="push-button"),
-        "status": gr.HTML(elem_id="push-status"),
+        "status": gr.HTML(elem_id="push-status"),  # of a push: a preview must not wipe it away
+        "note": gr.HTML(elem_id="push-note"),  # of the card
     }
 
 
@@ -84,14 +85,14 @@ def wire(
     """Connect the form; `trained`: the Train tab's `known`, `watched` and `publish`."""
     choices = [made[name] for name in ("source", "repo", "license")]
     texts = [made["card"], made["written"]]
-    preview = {"inputs": [*choices, *texts], "outputs": [*texts, made["status"]], **HUB}
+    preview = {"inputs": [*choices, *texts], "outputs": [*texts, made["note"]], **HUB}
     for event in (tab.select, half.select):
         event(_list, [trained["known"], made["source"]], made["source"], **LIGHT).then(
             _preview, **preview
         )
     for event in (made["source"].input, made["license"].input, made["repo"].change):
         event(_preview, trigger_mode="always_last", **preview)
-    made["anew"].click(_write, choices, [*texts, made["status"]], **HUB)
+    made["anew"].click(_write, choices, [*texts, made["note"]], **HUB)
     trained["publish"].click(
         _choose,
         [trained["watched"], trained["known"]],
