@@ -14,7 +14,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ddpm_hub.app import gate, jobs, models, runs, visitors
-from ddpm_hub.app.tabs import forward, header, history, hub, lab, learn, sample, train
+from ddpm_hub.app.tabs import account, forward, header, history, hub, lab, learn, sample, train
 from ddpm_hub.app.theme import css, head, theme
 
 
@@ -37,13 +37,14 @@ def build(example: bool = True) -> gr.Blocks:
             with gr.Tab("Learn", id="learn"):
                 learn.build(tabs, form)
             with gr.Tab("Train", id="train") as tab:
-                trained = train.build(demo, tab, tabs, drawing)
+                token = account.box()  # stands in the Hub tab
+                trained = train.build(demo, tab, tabs, drawing, token)
             with gr.Tab("Forward", id="forward"):
                 forward.build(parts, tabs)
             with gr.Tab("Lab", id="lab") as tab:
                 lab.build(demo, tab, drawing[0])
             with gr.Tab("Hub", id="hub") as tab:
-                hub.build(tab, tabs, drawing, trained)
+                hub.build(tab, tabs, drawing, trained, token)
         header.wire(demo, drawing)
     visitors.attend(demo)
     if example:

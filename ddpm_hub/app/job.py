@@ -64,6 +64,7 @@ class Job:
         self.wish: str | None = None
         self.owner = ""  # who asked last, for the limit of each visitor
         self.visitor: Context | None = None  # whose share of a lent GPU it takes
+        self.copy: Any = None  # copies.Copy: where its visitor wants it kept as well
         self.losses: list[float] = []
         self.frames: list[Frame] = []
         self.newest: dict[str, Any] = {}  # the figures of the newest event
@@ -181,6 +182,8 @@ class Job:
         finally:
             self._answer(None)
             self.visitor = None
+            if self.copy:
+                self.copy.finish(self)
             _free_memory()
 
     def _train(self) -> None:
@@ -212,6 +215,8 @@ class Job:
         }
         if event.samples is not None:
             self._keep(event)
+        if event.checkpoint and self.copy:
+            self.copy.offer(self)
         self._answer(event.ema)
 
     def _keep(self, event: Any) -> None:

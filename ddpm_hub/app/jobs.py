@@ -14,14 +14,13 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ddpm_hub import files
-from ddpm_hub.app import limits, machine, starts, uploads
+from ddpm_hub.app import folders, limits, machine, starts, uploads
 from ddpm_hub.app.job import ACTIVE, RECORD, Job
 from ddpm_hub.errors import CheckpointError, ConfigError
 
@@ -41,6 +40,7 @@ class Desk:
         self.folder = folder
         self.jobs: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
+        self.taken: set[str] = set()  # ids of those that came from elsewhere
         self.current: Job | None = None
         self.errand: Callable[[], Any] | None = None  # something short, done between trainings
         self.bell = threading.Condition()
@@ -50,7 +50,7 @@ class Desk:
     def _find(self) -> None:
         """What earlier apps left; a folder without a readable record of ours stays untouched."""
         for path in self.folder.glob(f"*/{RECORD}"):
-            if limits.JOB_ID.fullmatch(path.parent.name) and not _in_use(path.parent):
+            if limits.JOB_ID.fullmatch(path.parent.name) and not folders.in_use(path.parent):
                 try:
                     job = Job.open(path.parent)
                 except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -60,11 +60,14 @@ class Desk:
         self._tidy()
 
     # ---- what visitors ask for ----
-    def start(self, request: limits.TrainRequest, model: Any = None, owner: str = "") -> Job:
+    def start(
+        self, request: limits.TrainRequest, model: Any = None, owner: str = "", copy: Any = None
+    ) -> Job:
         """Queue a new training. DataError if its upload is gone, ConfigError if the queue is full.
 
         model: a GaussianDiffusion to go on from, which `request.start` names; else new weights.
         owner: who asks, as visitors.py tells them apart; nobody ("") has no limit of their own.
+        copy: a copies.Copy, if it is to be kept on the Hub as well.
 
         Its pictures are written beside it first, so that it can be resumed without the visitor.
         """
@@ -82,11 +85,38 @@ class Desk:
             raise CheckpointError(
                 f"the disk takes no new training ({files.reason(error)}): make room, then try again"
             ) from error
+        job.copy = copy
         with self.bell:
             self.jobs[job.id] = job
         return self._enqueue(job, owner)
 
-    def resume(self, job_id: str, owner: str = "") -> Job:
+    def take_in(
+        self,
+        request: limits.TrainRequest,
+        name: str,
+        model: Any,
+        fill: Callable[[Path], Any],
+        message: str,
+        owner: str,
+    ) -> Job:
+        """A training from elsewhere, to be resumed: `fill` puts its state into the new folder."""
+        self._check_taken(owner)
+        folder = self.folder / secrets.token_hex(8)
+        try:
+            job = Job.create(folder, request, name, model)
+            fill(folder)
+            job.become("paused", message)
+            job = Job.open(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        job.owner = owner
+        self.taken.add(job.id)
+        with self.bell:
+            self.jobs[job.id] = job
+        return job
+
+    def resume(self, job_id: str, owner: str = "", copy: Any = None) -> Job:
         """Queue a paused, stopped, interrupted or failed training again, from where it was."""
         job = self.get(job_id)
         self._check_room(owner)
@@ -97,6 +127,7 @@ class Desk:
                     f"this training is {job.state}: only what was ended early goes on"
                 )
             job.wish = None
+            job.copy = copy and copy.follow(job.copy)
             job.become("queued")
         return self._enqueue(job, owner)
 
@@ -106,6 +137,7 @@ class Desk:
         with self.bell:
             if job in self.waiting:
                 self.waiting.remove(job)
+                job.copy = None
                 job.become(state, "Taken out of the queue.")
             elif job.state in ACTIVE:
                 job.wish = state
@@ -133,7 +165,7 @@ class Desk:
         """How long a waiting job has to wait; of all others, what they say themselves."""
         waiting = list(self.waiting)
         if job not in waiting:
-            return job.sentence()
+            return " ".join(filter(None, (job.sentence(), job.copy and job.copy.told)))
         ahead = waiting.index(job)
         runs = self.current
         left = (runs.seconds_left() if runs else 0) + sum(
@@ -162,6 +194,13 @@ class Desk:
         if len(self.waiting) >= MAX_WAITING:
             raise ConfigError(
                 f"{len(self.waiting)} trainings wait already, no more fit: come back in a while"
+            )
+
+    def _check_taken(self, owner: str) -> None:
+        theirs = [j for j in self.jobs.values() if j.id in self.taken and j.owner == owner]
+        if owner and len([j for j in theirs if j.state not in ACTIVE]) >= MAX_EACH:
+            raise ConfigError(
+                f"{MAX_EACH} trainings that you fetched lie here already: resume one of them first"
             )
 
     def _enqueue(self, job: Job, owner: str) -> Job:
@@ -198,10 +237,11 @@ class Desk:
                 self.errand = self.current = None
 
     def _work(self, job: Job) -> None:
-        with _Lock(job.folder) as mine:
+        with folders.Lock(job.folder) as mine:
             if mine:
                 job.work()
             else:
+                job.copy = None
                 job.become("error", "Another program trains this run: end it there first.")
         self._tidy()
 
@@ -214,7 +254,7 @@ class Desk:
         over += [j for j in idle if j.state not in FINISHED][KEPT_OPEN:]
         taken = 0
         for job in idle:
-            taken += _bytes_of(job.folder)
+            taken += folders.bytes_of(job.folder)
             if taken > KEPT_BYTES and job not in over:
                 over.append(job)
         for job in over:
@@ -233,6 +273,8 @@ class Desk:
                 if job.state not in ACTIVE:
                     break
                 threading.Event().wait(0.05)
+            if job.copy:
+                job.copy.wait(patience / 2)
 
 
 @cache
@@ -241,39 +283,3 @@ def desk() -> Desk:
     made = Desk(machine.runs_folder())
     atexit.register(made.close)
     return made
-
-
-def _bytes_of(folder: Path) -> int:
-    total = 0
-    with suppress(OSError):  # another app may share the folder, and be at work in it
-        for path in folder.rglob("*"):
-            total += path.stat().st_size
-    return total
-
-
-class _Lock:
-    """A lock on a job's folder that dies with its process: two apps may share a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path, self.file = folder / ".lock", None
-
-    def __enter__(self) -> bool:
-        self.file = self.path.open("w")
-        with suppress(ImportError):  # Windows: one app per folder, please
-            import fcntl
-
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            except OSError:
-                pass  # a mounted bucket may know no locks: one app per folder there, too
-        return True
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
-def _in_use(folder: Path) -> bool:
-    with _Lock(folder) as free:
-        return not free

@@ -41,6 +41,7 @@ TRAIN_PRESETS = ("tiny", "fashion")
 MAX_TRAIN_STEPS = 20_000
 MINUTES = 30.0  # unless somebody says otherwise: a forgotten run must end
 MAX_MINUTES = 240.0
+COPY_SECONDS = 120.0  # at least, between two pushes of one training to its visitor's repo
 # Fields of TrainConfig that a visitor may set, in the order of the form: numbers with their least
 # and greatest value, words with what they may be, switches with nothing.
 OPTIONS: dict[str, tuple] = {

@@ -81,7 +81,7 @@ def look(repo_id: object, revision: object = None, token: str | None = None) -> 
     DDPMHubError, a sentence: no such repo or revision, no right, no DDPM, or too large for here.
     """
     repo_id, revision = limits.repo_name(repo_id), limits.revision_name(revision)
-    with _source(repo_id, revision, token) as source:
+    with source_of(repo_id, revision, token) as source:
         _check_kind(source)
         layout = recognise(source)
         size = _check_weights(source, layout)
@@ -102,7 +102,7 @@ def look(repo_id: object, revision: object = None, token: str | None = None) -> 
 def commit(repo_id: object, revision: object = None) -> str:
     """Which commit of a public repo a branch or tag is now. HubError as `look` raises it."""
     repo_id, revision = limits.repo_name(repo_id), limits.revision_name(revision)
-    with _source(repo_id, revision, None) as source:
+    with source_of(repo_id, revision, None) as source:
         if not source.offline:  # there it is asked for later, by the same name
             with suppress(OSError):
                 source.cache.folder.mkdir(parents=True, exist_ok=True)
@@ -156,11 +156,17 @@ def follow(opened: Opened, token: str | None = None) -> Iterator[int | Done]:
 
 # ---- whose right --------------------------------------------------------------------------------
 @contextmanager
-def _source(repo_id: str, revision: str | None, token: str | None) -> Iterator[Repo]:
-    """The repo as everybody sees it, or if that is not allowed, as the visitor does."""
+def source_of(
+    repo_id: str, revision: str | None, token: str | None, apart: bool = False
+) -> Iterator[Repo]:
+    """The repo as everybody sees it, or if that is not allowed, as the visitor does.
+
+    apart: nothing of it stays in the machine's cache, though it is public.
+    """
     with tempfile.TemporaryDirectory(prefix="ddpm_hub_") as folder, _in_words(repo_id):
         try:
-            source = Repo(repo_id, revision=revision, token=False)
+            here = folder if apart else None
+            source = Repo(repo_id, revision=revision, token=False, cache_dir=here)
         except HubError as refused:
             if token is None or not _is_about_rights(refused):
                 raise

@@ -103,20 +103,30 @@ def preview(folder: str | Path, repo_id: str) -> tuple[str, dict[str, int]]:
     return text or "", sizes | ({CARD: len(text.encode())} if text else {})
 
 
-def push_run(results: str | Path, repo_id: str, step: int) -> Pushed:
+def push_run(
+    results: str | Path,
+    repo_id: str,
+    step: int,
+    *,
+    token: str | bool | None = None,
+    private: bool = False,
+    more: tuple[str, ...] = (),
+) -> Pushed:
     """Upload a results folder's model, report and newest checkpoint in one commit.
 
-    The repo is created if it is not there. Earlier checkpoints leave its newest commit; a README
-    that somebody has edited stays. Raises HubError: no such owner, no right to write, no network.
+    The repo, private if asked for, is created if it is not there. `more` of the folder goes with
+    it, by name. Earlier checkpoints leave its newest commit; a README that somebody has edited
+    stays. Raises HubError: no such owner, no right to write, no network, or `private` though the
+    repo is public.
     """
     from ddpm_hub import checkpoint  # here, since a folder is pushed without torch
 
     newest = checkpoint.newest(results)
     state = [f"{checkpoint.FOLDER}/{newest.name}"] if newest else []
-    names = [name for name in (*MODEL, *EXTRAS) if (Path(results) / name).is_file()]
+    names = [name for name in (*MODEL, *EXTRAS, *more) if (Path(results) / name).is_file()]
     replaces = f"{checkpoint.FOLDER}/{checkpoint.NAME.pattern}" if state else ""
-    told = {"message": f"Step {step}", "replaces": replaces}
-    return _push(results, names + state, repo_id, None, told)
+    told = {"message": f"Step {step}", "replaces": replaces, "private": private}
+    return _push(results, names + state, repo_id, token, told)
 
 
 def fetch_checkpoint(repo_id: str, results: str | Path) -> Path | None:

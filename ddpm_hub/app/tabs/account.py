@@ -37,20 +37,34 @@ def can_sign_in() -> bool:
     return bool(ready) and get_space() is not None
 
 
-def build() -> gr.Textbox:
-    """The sign-in, and the box that holds a typed token; the box is empty where one signs in."""
-    typed = {"value": "", "type": "password", "max_length": MAX_TOKEN, "elem_id": "hub-token"}
+def box() -> gr.Textbox:
+    """The box that holds a typed token, for `build` to place; it is empty where one signs in."""
+    return gr.Textbox(
+        "",
+        type="password",
+        max_length=MAX_TOKEN,
+        label="Token",
+        placeholder="hf_...",
+        show_label=False,
+        container=False,
+        visible=get_space() is None,
+        render=False,
+        elem_id="hub-token",
+    )
+
+
+def build(token: gr.Textbox) -> None:
+    """The sign-in, and the box of a typed token, where it has its place."""
     if get_space() is not None:
         if can_sign_in():
             gr.LoginButton(size="sm", elem_id="hub-login")
         else:
             gr.HTML(f'<p class="hub-note">{html.escape(NONE_HERE)}</p>')
-        return gr.Textbox(visible=False, **typed)
+        token.render()
+        return
     with gr.Accordion("Your own token", open=False, elem_id="hub-account"):
         gr.Markdown(OWN, elem_classes="lab-intro")
-        return gr.Textbox(
-            label="Token", placeholder="hf_...", show_label=False, container=False, **typed
-        )
+        token.render()
 
 
 def token_of(typed: object, signed_in: gr.OAuthToken | None) -> str | None:

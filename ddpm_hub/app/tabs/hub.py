@@ -46,14 +46,18 @@ def build(
     tabs: gr.Tabs,
     drawing: list[Component],
     trained: dict[str, Component],
+    token: gr.Textbox,
 ) -> None:
-    """Fill `tab`, one of `tabs`; `drawing`: what `use_model` sets, `trained`: the Train tab's."""
+    """Fill `tab`, one of `tabs`; `drawing`: what `use_model` sets, `trained`: the Train tab's.
+
+    token: of `account.box`, placed here.
+    """
     with gr.Tabs(elem_id="hub-tabs", elem_classes="ddpm-subtabs") as halves:
         with gr.Tab("Open a model", id="hub-open"):
             page = _open_half()
         with gr.Tab("Publish", id="hub-publish") as publishing:
             form = publish.form()
-    token = account.build()
+    account.build(token)
     _wire(tab, tabs, page, token, drawing)
     publish.wire(tab, tabs, halves, publishing, form, token, trained)
 

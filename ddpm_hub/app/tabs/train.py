@@ -21,7 +21,7 @@ from gradio.components import Component
 from ddpm_hub.app import jobs, limits, models, reports
 from ddpm_hub.app.job import ACTIVE, Job
 from ddpm_hub.app.models import title_of
-from ddpm_hub.app.tabs import duplicate, train_api
+from ddpm_hub.app.tabs import duplicate, train_api, train_copy
 from ddpm_hub.app.tabs import train_form as forms
 from ddpm_hub.app.tabs.common import sentences
 from ddpm_hub.app.tabs.header import use_model
@@ -45,9 +45,11 @@ HAVE = """(watched, _, known, shown) => {
 
 
 def build(
-    demo: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, drawing: list[Component]
+    demo: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, drawing: list[Component], token: gr.Textbox
 ) -> dict[str, Component]:
     """Fill `tab`, one of `tabs` of `demo`; `drawing`: what `header.use_model` sets.
+
+    token: the Hub tab's box of a typed one, for copies.
 
     Gives what the Hub tab needs: the button `publish`, the id `watched`, and the ids `known`.
     """
@@ -66,7 +68,7 @@ def build(
         with gr.Column(scale=8, min_width=340, elem_classes="ddpm-first"):
             page |= _right()
     forms.wire(demo, form, page["upload"], drawing[0])
-    _wire_jobs(demo, tab, form, page, drawing[0])
+    _wire_jobs(demo, tab, form, page, drawing[0], token)
     page["try"].click(_try, page["watched"], [tabs, *drawing], **forms.ASKING)
     train_api.register()
     return {name: page[name] for name in ("publish", "watched", "known")}
@@ -97,7 +99,9 @@ def _right() -> dict[str, Component]:
     return page
 
 
-def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict, model: gr.State) -> None:
+def _wire_jobs(
+    demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict, model: gr.State, token: gr.Textbox
+) -> None:
     watched, have, known = page["watched"], page["have"], page["known"]
     chosen = [watched, page["shown"]]
     view = [
@@ -105,15 +109,19 @@ def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict, model: gr.S
     ]
     asked = [form[n] for n in ("data", "preset", "steps", "minutes", "seed")]
     options = [form[name] for name in limits.OPTIONS]
+    copy = [form["copy"], form["private"], token]
     for event in (demo.load, tab.select):
         event(_find, [known, watched], [*chosen, *view], **forms.LIGHT)
     form["start"].click(
         _start,
-        [known, page["upload"], form["begin"], model, *asked, *options],
+        [*copy, known, page["upload"], form["begin"], model, *asked, *options],
         [known, *chosen, *view],
         **forms.ASKING,
     )
-    page["resume"].click(_resume, [watched, known], view, **forms.ASKING)
+    form["fetch"].click(
+        _fetch, [form["copy"], token, known], [known, *chosen, *view], **forms.ASKING
+    )
+    page["resume"].click(_resume, [watched, known, *copy], view, **forms.ASKING)
     page["pause"].click(_pause, [watched, known], view, **forms.LIGHT)
     page["stop"].click(_stop, [watched, known], view, **forms.LIGHT)
     page["runs"].input(_choose_run, [page["runs"], known], [*chosen, *view], **forms.LIGHT)
@@ -122,7 +130,20 @@ def _wire_jobs(demo: gr.Blocks, tab: gr.Tab, form: dict, page: dict, model: gr.S
 
 # ---- trainings ----------------------------------------------------------------------------------
 def _start(  # noqa: PLR0913  the form's fields
-    known, upload, begin, model, data, preset, steps, minutes, seed, *values
+    signed_in: gr.OAuthToken | None,
+    repo,
+    private,
+    typed,
+    known,
+    upload,
+    begin,
+    model,
+    data,
+    preset,
+    steps,
+    minutes,
+    seed,
+    *values,
 ):
     with sentences():
         if data == forms.OWN and not upload:
@@ -132,9 +153,19 @@ def _start(  # noqa: PLR0913  the form's fields
         start = forms.start_of(begin, model)
         title = None if start is None else title_of(model)
         request = limits.train_request(source, preset, steps, seed, minutes, options, title)
-        job = jobs.desk().start(request, start, here())
-    known = [*_ids(known), job.id][-KNOWN:]
-    return known, job.id, job.id, *_view(job.id, known)
+        copy = train_copy.wanted(repo, private, typed, signed_in)
+        job = jobs.desk().start(request, start, here(), copy)
+    return _new(job.id, known)
+
+
+def _fetch(repo, typed, known, signed_in: gr.OAuthToken | None):
+    return _new(train_copy.fetched(repo, typed, signed_in), known)
+
+
+def _new(job: str, known):
+    """What this page now remembers, and what it shows."""
+    known = [*_ids(known), job][-KNOWN:]
+    return known, job, job, *_view(job, known)
 
 
 def _find(known, watched):
@@ -145,9 +176,10 @@ def _find(known, watched):
     return watched, watched, *_view(watched, known)
 
 
-def _resume(watched, known):
+def _resume(watched, known, repo, private, typed, signed_in: gr.OAuthToken | None):
     with sentences():
-        jobs.desk().resume(watched, here())
+        copy = train_copy.wanted(repo, private, typed, signed_in, watched)
+        jobs.desk().resume(watched, here(), copy)
     return _view(watched, known)
 
 
@@ -193,12 +225,13 @@ def _view(watched: str, known, have: dict | None = None) -> list[Any]:
     except DDPMHubError:
         return [None, None, *_buttons(None), _list(known, ""), gr.Timer(active=False)]
     state = job.state  # once: it may change between two looks
+    pushing = job.copy is not None and job.copy.busy  # before the sentence that tells how it ended
     have = have or {}
     message = reports.curve(job, _count(have, "losses"), desk.sentence(job))
     film = reports.film(job, _count(have, "frames"))
     same = have.get("state") == state
     complete = len(film["frames"]) < reports.FRAMES_AT_ONCE
-    going = state in ACTIVE or not complete or message["state"] != state
+    going = state in ACTIVE or pushing or not complete or message["state"] != state
     return [
         message,
         film,

@@ -15,6 +15,7 @@ from gradio.components import Component
 
 from ddpm_hub.app import estimate, limits, models, starts, uploads
 from ddpm_hub.app.models import title_of
+from ddpm_hub.app.tabs import train_copy
 from ddpm_hub.app.tabs.common import LIGHT, QUIET, sentences
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.errors import ConfigError, DDPMHubError
@@ -50,6 +51,7 @@ def build() -> dict[str, Component]:
     with gr.Accordion("Advanced", open=False, elem_id="train-advanced"):
         for name in limits.OPTIONS:
             form[name] = option(name)
+    form |= train_copy.build()
     form["estimate"] = gr.HTML(elem_id="train-estimate")
     with gr.Row(elem_classes="ddpm-buttons"):
         form["start"] = gr.Button("Start", variant="primary", elem_id="train-start", min_width=90)
