@@ -276,7 +276,10 @@ def test_the_owner_s_token_never_goes_to_the_hub(repos, client):
         with suppress(AppError):
             client.predict(model, None, api_name="/load_model")
     assert len(repos.hub.log) >= 4
-    assert {request["auth"] for request in repos.hub.log} == {False}
+    for request in repos.hub.log:
+        # Xet's storage wants a key, which the Hub itself hands to whoever may download
+        keyed = {False, "other"} if "/cas/" in request["line"] else {False}
+        assert request["auth"] in keyed, request["line"]
 
 
 def test_offline_the_tab_says_so(visit, server):
