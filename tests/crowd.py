@@ -52,7 +52,8 @@ class Guest:
 
     def __init__(self, url: str, address: str = "127.0.0.1", session: str | None = None) -> None:
         self.session = session or secrets.token_hex(6)
-        transport = httpx.AsyncHTTPTransport(local_address=address)
+        # no certificates: reading them takes 50 ms, in which a crowd's clocks would all stand still
+        transport = httpx.AsyncHTTPTransport(verify=False, local_address=address)
         self.http = httpx.AsyncClient(base_url=url, transport=transport, timeout=120)
 
     async def __aenter__(self) -> "Guest":

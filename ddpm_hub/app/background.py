@@ -5,12 +5,15 @@ Whoever stops listening does not stop it: a push that is under way is to end as 
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 TICK = 0.25  # seconds between two signs of life
+BEHIND = 10  # of the 19 by which Linux lets a thread stand back
 
 
 class Done(NamedTuple):
@@ -39,3 +42,12 @@ def in_background(action: Callable[[], Any]) -> Iterator[float | Done]:
     if failed:
         raise failed[0]
     yield Done(answer[0])
+
+
+def stand_back() -> None:
+    """This thread, and those it starts, leave the processor to others that want it.
+
+    For work of minutes beside answers of milliseconds. Only Linux counts it by thread.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)

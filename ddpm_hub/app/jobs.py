@@ -21,6 +21,7 @@ from typing import Any
 
 from ddpm_hub import files
 from ddpm_hub.app import folders, limits, machine, starts, uploads
+from ddpm_hub.app.background import stand_back
 from ddpm_hub.app.job import ACTIVE, RECORD, Job
 from ddpm_hub.errors import CheckpointError, ConfigError
 
@@ -220,6 +221,7 @@ class Desk:
         self.bell.notify_all()
 
     def _serve(self) -> None:
+        stand_back()  # whoever looks at the page waits, a training does not
         while True:
             with self.bell:
                 self.bell.wait_for(lambda: self.waiting or self.errand)

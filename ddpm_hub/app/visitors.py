@@ -28,6 +28,7 @@ from gradio.context import LocalContext
 from gradio.queueing import Event, EventQueue, Queue
 from gradio.utils import run_coro_in_background
 
+from ddpm_hub.app.sessions import Sessions
 from ddpm_hub.errors import ConfigError
 
 HEAVY = ("gpu", "sample")  # the lanes of what computes: see tabs/common.py, sample_api.py
@@ -98,7 +99,9 @@ def _network(address: str) -> str:
 
 
 def _home(event: Event) -> str:
-    return address_of(event.request.scope)
+    if not hasattr(event, "home"):
+        event.home = address_of(event.request.scope)
+    return event.home
 
 
 def _bytes(request: Any) -> int:
@@ -206,6 +209,11 @@ class VisitorQueue(Queue):
         super().start()
         run_coro_in_background(self._look_after)
 
+    def set_server_app(self, app: Any) -> None:
+        """The app is there: let it keep its sessions as we do."""
+        super().set_server_app(app)
+        app.state_holder = Sessions(self.blocks)
+
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Take an event, or refuse it at once with 429 and a sentence: it never had a place."""
         function = self.blocks.fns.get(body.fn_index)
@@ -271,7 +279,9 @@ def _runs(events: Iterable[Event]) -> list[Event]:
 
 def attend(demo: gr.Blocks) -> None:
     """Give `demo` the queue with places for each visitor, once all its events are wired."""
-    demo.queue(api_open=False, default_concurrency_limit=4)  # and no way around the queue
+    # no way around the queue; and who waits hears of it once a second: told of everybody's turn, a
+    # hundred visitors kept the server busy with 5,000 messages
+    demo.queue(api_open=False, default_concurrency_limit=4, status_update_rate=1)
     plain = demo._queue
     demo._queue = VisitorQueue(
         live_updates=plain.live_updates,
