@@ -48,7 +48,11 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, C, H, W) floats in [0, 1] -> B images: grey, RGB or RGBA by the channel count."""
-    return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in to_uint8(images)]
+    return [_picture(pixels) for pixels in to_uint8(images)]
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def from_pil(image: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
@@ -196,17 +200,17 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 0) -> Image.Imag
 
     `gap` white pixels lie between neighbours, none around. Empty places are white too.
     """
-    tiles = to_pil(images)
-    if not tiles:
+    tiles = to_uint8(images)
+    if not len(tiles):
         raise DataError("a grid of 0 images is no picture: give at least 1")
     columns = min(columns or grid_columns(len(tiles)), len(tiles))
     rows = math.ceil(len(tiles) / columns)
-    width, height = tiles[0].size
-    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
-    sheet = Image.new(tiles[0].mode, size, "white")
-    for i, tile in enumerate(tiles):
-        sheet.paste(tile, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
-    return sheet
+    height, width, channels = tiles.shape[1:]
+    sheet = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)
+    sheet[: len(tiles), :height, :width] = tiles
+    sheet = sheet.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), channels)
+    return _picture(sheet[: len(sheet) - gap, : sheet.shape[1] - gap])
 
 
 def grid_columns(count: int) -> int:
