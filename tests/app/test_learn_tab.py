@@ -176,7 +176,7 @@ def test_lesson_4_begins_the_whole_way_with_ddpm(learn):
 )
 def test_lessons_2_5_and_6_open_a_tool_of_the_lab_and_run_it(learn, key, tool, name):
     learn.apply(key)
-    assert learn.page.locator(f".ddpm-subtabs {CHOSEN}").inner_text() == name
+    learn.page.locator(f".ddpm-subtabs {CHOSEN}").get_by_text(name, exact=True).wait_for()
     widget = "strips" if tool == "few" else "plot"
     begun = f"#{tool}-{widget} :is([data-state=running], [data-state=done])"
     learn.page.locator(begun).first.wait_for()

@@ -77,7 +77,10 @@ def _pictures() -> dict[str, Component]:
         height=130,
         elem_id="train-files",
     )
-    form["card"] = gr.HTML(elem_id="train-card")
+    with gr.Column(elem_id="train-card"):
+        # two, since what a page is first told may come after the visitor has chosen
+        form["garments"] = gr.HTML()
+        form["card"] = gr.HTML(visible=False)
     return form
 
 
@@ -133,11 +136,12 @@ def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State, model: g
     batch = form["train_batch_size"]
     costs = [form["preset"], form["steps"], form["minutes"], batch, form["begin"], model]
     network = [form["preset"], form["begin"], model]
-    pictures = [form["files"], upload, form["card"]]
+    pictures = [form["files"], form["garments"], upload, form["card"]]
     options = [form[name] for name in limits.OPTIONS]
-    demo.load(_form_now, costs, [form["card"], form["estimate"]], **LIGHT)
+    demo.load(_estimate, costs, form["estimate"], **LIGHT)
+    demo.load(_garments_card, network, form["garments"], **LIGHT)
     form["data"].input(_choose_data, [form["data"], form["files"], *network], pictures, **ASKING)
-    form["files"].change(_take_files, [form["files"], *network], pictures[1:], **ASKING)
+    form["files"].change(_take_files, [form["files"], *network], pictures[2:], **ASKING)
     form["begin"].input(
         _choose_data, [form["data"], form["files"], *network], pictures, **ASKING
     ).then(_estimate, costs, form["estimate"], **LIGHT)
@@ -153,28 +157,25 @@ def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State, model: g
 
 
 # ---- handlers -----------------------------------------------------------------------------------
-def _form_now(preset, steps, minutes, batch, begin, model):
-    card = _pictures_card("bundled", preset, begin, model)
-    return card, _estimate(preset, steps, minutes, batch, begin, model)
-
-
 def start_of(begin: str, model: str):
     """The model that a training goes on from; None for new weights."""
     return models.load(model) if begin == LOADED else None
 
 
-def _pictures_card(data: str, preset: str, begin: str, model: str) -> str:
+def _garments_card(preset: str, begin: str, model: str) -> str:
     try:
         shape = starts.shape_of(preset, start_of(begin, model))
-        return pictures_card(uploads.find(data, shape).card())
+        return pictures_card(uploads.find("bundled", shape).card())
     except DDPMHubError as error:
         return waiting_card(f"{error}.")
 
 
-def _choose_data(choice: str, files: list[str] | None, preset: str, begin: str, model: str):
+def _choose_data(choice: str, files: list[str] | None, *network: str):
+    shown, hidden = gr.update(visible=True), gr.update(visible=False)
     if choice == GARMENTS:
-        return gr.update(visible=False), "", _pictures_card("bundled", preset, begin, model)
-    return gr.update(visible=True), *_take_files(files, preset, begin, model)
+        return hidden, gr.update(value=_garments_card(*network), visible=True), "", hidden
+    chosen, card = _take_files(files, *network)
+    return shown, hidden, chosen, gr.update(value=card, visible=True)
 
 
 def _take_files(files: list[str] | None, preset: str, begin: str, model: str):
