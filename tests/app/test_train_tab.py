@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from ddpm_hub import PRESETS
-from ddpm_hub.app import limits
+from ddpm_hub.app import build, limits
 from ddpm_hub.app.tabs import train as tabs_train
 from ddpm_hub.app.tabs.train_form import HELP
 
@@ -411,6 +411,15 @@ def test_a_visitor_s_own_pictures_are_shown_as_the_network_sees_them_and_trained
     tab.page.locator(".cv-status").filter(has_text="3 of your images").wait_for()
     tab.wait_for_state("done")
     assert "3 of your images" in tab.status
+
+
+def test_what_a_page_is_first_told_may_come_late_and_undo_no_choice():
+    """On a cold app it comes seconds after the page, when photographs may be chosen already."""
+    written = {}
+    for function in build(example=False).fns.values():
+        named = written.setdefault(function.fn.__name__ if function.fn else "", set())
+        named.update(output._id for output in function.outputs)
+    assert written["_garments_card"] and not written["_garments_card"] & written["_take_files"]
 
 
 def test_photographs_are_made_small_before_they_are_sent(train):
