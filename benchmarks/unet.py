@@ -24,14 +24,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from peers import reference  # noqa: E402 (the repository's folders are not installed)
 
 from ddpm_hub import Unet  # noqa: E402
+from ddpm_hub.nets.packed import packed  # noqa: E402
 
 NETWORKS = {
     "28x28x1, dim 32 (1, 2, 4)": ({"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}, 28),
     "32x32x3, dim 64 (1, 2, 4, 8)": ({"dim": 64, "dim_mults": (1, 2, 4, 8), "channels": 3}, 32),
 }
 FAST, HALF = "bf16 autocast, channels_last", "bf16 autocast"
-# (ours, theirs): alike, then our fast mode against what a program of the reference starts from
+PACKED = "packed, as accelerated() has it"
+# (ours, theirs): alike, then our fast modes against what a program of the reference starts from
 MODES = [("float32", "float32"), (FAST, FAST), (FAST, HALF), (FAST, "float32")]
+MODES += [(PACKED, FAST), (PACKED, "float32")]
 
 
 def twins(arguments):
@@ -45,6 +48,9 @@ def twins(arguments):
 
 def forward(net, x, times, mode):
     """A function of nothing that runs `net` once in `mode`."""
+    if mode == PACKED:
+        net, x = packed(net), x.bfloat16()
+        return lambda: net(x, times)
     layout = torch.channels_last if mode == FAST else torch.contiguous_format
     # a copy, since the same network may be timed in the other layout right beside it
     net, x = copy.deepcopy(net).to(memory_format=layout), x.to(memory_format=layout)
@@ -103,6 +109,8 @@ def measure(options):
         x = torch.randn(options.batch, arguments["channels"], size, size, device=options.device)
         agree(networks, x, times)
         for modes in MODES:
+            if PACKED in modes and options.device != "cpu":
+                continue
             runs = [forward(net, x, times, mode) for net, mode in zip(networks, modes, strict=True)]
             row = compare(runs, options.rounds, clock)
             yield {

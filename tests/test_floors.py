@@ -17,7 +17,7 @@ FLOORS = [
     {"interop"},
     {"hub_model"},
     {"nets", "data"},
-    {"inputs"},
+    {"inputs", "fast"},
     {"diffusion"},
     {"loss", "likelihood", "samplers"},
     {"streams"},

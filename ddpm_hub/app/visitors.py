@@ -8,6 +8,8 @@ A visitor is a session within an address. A new session is free, so an address h
 own; they are wide, since a school or an office is one address. What is fair does not depend on the
 limits: addresses take turns, and so do sessions within one, so that whoever asks for much waits for
 everybody who asks for little.
+
+Over 300 lines: who, whose turn and who listens are three parts of one queue.
 """
 
 from __future__ import annotations
@@ -210,7 +212,7 @@ class VisitorQueue(Queue):
         run_coro_in_background(self._look_after)
 
     def set_server_app(self, app: Any) -> None:
-        """The app is there: let it keep its sessions as we do."""
+        """Let the app keep its sessions as we do."""
         super().set_server_app(app)
         app.state_holder = Sessions(self.blocks)
 
@@ -279,8 +281,7 @@ def _runs(events: Iterable[Event]) -> list[Event]:
 
 def attend(demo: gr.Blocks) -> None:
     """Give `demo` the queue with places for each visitor, once all its events are wired."""
-    # no way around the queue; and who waits hears of it once a second: told of everybody's turn, a
-    # hundred visitors kept the server busy with 5,000 messages
+    # no way around the queue; who waits hears of it each second, not of everybody's turn: n^2 words
     demo.queue(api_open=False, default_concurrency_limit=4, status_update_rate=1)
     plain = demo._queue
     demo._queue = VisitorQueue(

@@ -1,0 +1,112 @@
+"""A whole run: 16 images of the bundled model, ours beside the reference's, to equal quality.
+
+    make bench                             or  .venv/bin/python benchmarks/sampling.py [--json]
+
+The reference draws as it does by default: all 1000 ancestral steps, in float32. Ours draws as one
+would who wants pictures of that quality soon: `diffusion.accelerated()` and unipc in 20 calls,
+whose Frechet distance in docs/results.md is the smaller of the two (0.96 against 1.20). Same
+weights, one process; each round times one run of theirs between two of ours. Beside it our own
+float32, and what each call costs on both sides: so one sees which part is fewer calls, and which
+faster ones.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from peers import reference  # noqa: E402 (the repository's folders are not installed)
+
+from ddpm_hub import GaussianDiffusion  # noqa: E402
+
+SAMPLER, STEPS = "unipc", 20
+
+
+def twins():
+    """Our bundled model, and the reference's program with its weights."""
+    ours = GaussianDiffusion.from_pretrained("bundled")
+    module, known = reference(), ours.model.config
+    names = ("dim", "dim_mults", "channels", "attn_heads", "attn_dim_head")
+    net = module.Unet(**{name: known[name] for name in names})
+    net.load_state_dict(ours.model.state_dict(), strict=True)
+    theirs = module.GaussianDiffusion(
+        net, image_size=28, timesteps=1000, beta_schedule="cosine", objective="pred_v"
+    )
+    return ours, theirs.eval()
+
+
+def seconds(run):
+    """Of one run."""
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def measure(options):
+    """One row for each of our ways."""
+    ours, theirs = twins()
+    fast, batch = ours.accelerated(), options.batch
+    ways = {f"accelerated ({fast.runtime.runtime})": fast, "float32 (eager)": ours}
+
+    def draw(process):
+        process.sample(batch, sampler=SAMPLER, steps=STEPS, seed=0, progress=False)
+
+    for process in ways.values():
+        draw(process)
+    took, reference_s = {name: [] for name in ways}, []
+    for _ in range(options.rounds):
+        for name, process in ways.items():
+            took[name].append(seconds(lambda p=process: draw(p)))
+        reference_s.append(seconds(lambda: theirs.sample(batch_size=batch)))
+        for name, process in ways.items():
+            took[name].append(seconds(lambda p=process: draw(p)))
+    theirs_s = statistics.median(reference_s)
+    for name, times in took.items():
+        own = statistics.median(times)
+        yield {
+            "ours": f"{SAMPLER} {STEPS}, {name}",
+            "images": batch,
+            "ours_s": own,
+            "range_s": [min(times), max(times)],
+            "reference_s": theirs_s,
+            "ratio": theirs_s / own,
+            "ratio_of_a_call": theirs_s / 1000 / (own / STEPS),
+            "rounds": options.rounds,
+        }
+
+
+def main():
+    """Print a table, or one JSON object per row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=1, help="each has 1000 steps of theirs")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
+    parser.add_argument("--json", action="store_true", help="one object per row")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if not options.json:
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+        print("| ours | reference s | ours s (range) | ratio | of that, a call |")
+        print("|---|---|---|---|---|")
+    for row in measure(options):
+        if options.json:
+            print(json.dumps(row), flush=True)
+            continue
+        low, high = row["range_s"]
+        print(
+            f"| {row['ours']} | {row['reference_s']:.1f} | {row['ours_s']:.2f} "
+            f"({low:.2f}-{high:.2f}) | {row['ratio']:.0f} | {row['ratio_of_a_call']:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

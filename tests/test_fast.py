@@ -1,0 +1,169 @@
+"""Fast copies of networks: that they agree, what is chosen, and that nobody saves one."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ddpm_hub import GaussianDiffusion, Unet, UNet2D, fast, runtime
+from ddpm_hub.errors import ConfigError
+from ddpm_hub.nets import packed as layers
+from ddpm_hub.nets.packed import packed
+
+CPU = torch.device("cpu")
+needs_bf16 = pytest.mark.skipif(
+    not runtime.has_bf16(CPU), reason="this processor has no bfloat16 arithmetic"
+)
+SMALL = {"dim": 16, "dim_mults": (1, 2, 2), "channels": 3}
+NETS = {
+    "plain": lambda: Unet(**SMALL),
+    "grey, odd heads": lambda: Unet(dim=16, dim_mults=(1, 2), channels=1, attn_heads=(1, 3)),
+    "full attention": lambda: Unet(**SMALL, full_attn=True),
+    "linear attention": lambda: Unet(**SMALL, full_attn=False),
+    "learned variance": lambda: Unet(**SMALL, learned_variance=True),
+    "self-conditioned": lambda: Unet(**SMALL, self_condition=True),
+    "with classes": lambda: Unet(**SMALL, num_classes=4),
+    "fourier": lambda: Unet(**SMALL, random_fourier_features=True),
+    "UNet2D": lambda: UNet2D(
+        sample_size=16,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    ),
+    "UNet2D, padding 0": lambda: UNet2D(
+        sample_size=16,
+        block_out_channels=(32, 32),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        downsample_padding=0,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "ddpm_hub" / "runtimes.json"
+
+
+def seeded(make):
+    torch.manual_seed(0)
+    return make().eval()
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_a_packed_copy_agrees_with_its_network(name):
+    net = seeded(NETS[name])
+    copied = packed(net)
+    for batch in (1, 3, 1, 2, 1):  # weights are packed for a shape: others come between
+        x, t = torch.randn(batch, net.channels, 16, 16), torch.randint(1000, (batch,))
+        said, want = copied(x.bfloat16(), t).float(), net(x, t)
+        assert (said - want).norm() < 2e-2 * want.norm()
+
+
+@needs_bf16
+@torch.no_grad()
+def test_it_reads_labels_and_earlier_estimates_as_its_network_does():
+    for name, more in (
+        ("with classes", {"classes": torch.tensor([1, 3])}),
+        ("self-conditioned", {"x_self_cond": torch.randn(2, 3, 16, 16)}),
+    ):
+        net = seeded(NETS[name])
+        x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 900])
+        small = {k: v if k == "classes" else v.bfloat16() for k, v in more.items()}
+        said, want = packed(net)(x.bfloat16(), t, **small).float(), net(x, t, **more)
+        assert (said - want).norm() < 2e-2 * want.norm()
+        assert (said - want).norm() < (said - net(x, t)).norm()  # it did look
+
+
+@torch.no_grad()
+def test_two_layers_that_became_one_are_equal_in_exact_arithmetic():
+    x = torch.randn(2, 6, 5, 7).double()
+    conv = torch.nn.Conv2d(6, 4, 3, padding=1).double()
+    doubled = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+    assert (layers.Upsample(conv)(x) - doubled).abs().max() < 1e-12
+    conv, x = torch.nn.Conv2d(24, 4, 1).double(), torch.randn(2, 6, 4, 8).double()
+    one = layers.Downsample(conv)
+    assert (
+        F.conv2d(x, one.weight, one.bias, stride=one.stride) - conv(F.pixel_unshuffle(x, 2))
+    ).abs().max() < 1e-12
+
+
+@needs_bf16
+@torch.no_grad()
+def test_the_network_itself_stays_as_it_was():
+    net = seeded(NETS["plain"])
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    packed(net)
+    assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+@needs_bf16
+def test_a_process_draws_nearly_the_same_pictures_around_it_and_is_not_saved(tmp_path):
+    diffusion = GaussianDiffusion(
+        seeded(NETS["with classes"]), image_size=16, timesteps=50, beta_schedule="linear"
+    )
+    quick = diffusion.accelerated("packed", batch_size=2)
+    asked = {"steps": 5, "seed": 3, "progress": False, "classes": [0, 2], "guidance": 2.0}
+    ours, theirs = quick.sample(2, **asked), diffusion.sample(2, **asked)
+    assert ours.dtype == theirs.dtype == torch.float32
+    assert 0 < (ours - theirs).abs().mean() < 0.02
+    assert torch.equal(ours, quick.sample(2, **asked))  # the same seed, the same pictures
+    with pytest.raises(ConfigError, match="save the one that it was made of"):
+        quick.save_pretrained(tmp_path)
+    diffusion.save_pretrained(tmp_path)
+    assert (quick.runtime.runtime, diffusion.runtime.runtime) == ("packed", "eager")
+
+
+@needs_bf16
+def test_auto_measures_once_for_each_kind_of_network_and_batch(own_cache, monkeypatch):
+    races = []
+    race = fast._race
+    monkeypatch.setattr(fast, "_race", lambda *a: races.append(a) or race(*a))
+    diffusion = GaussianDiffusion(seeded(NETS["plain"]), image_size=16, timesteps=50)
+    chosen = [diffusion.accelerated(batch_size=batch).runtime for batch in (2, 2, 3, 2)]
+    assert len(races) == 2 and chosen[0] == chosen[1] == chosen[3]
+    assert "a call on 2 images takes eager" in chosen[0].why and "packed" in chosen[0].why
+    assert len(json.loads(own_cache.read_text())) == 2
+    key = fast._key(diffusion.model, (2, 3, 16, 16))
+    for seconds, best in (
+        ({"eager": 1.0, "packed": 2.0}, "eager"),
+        ({"eager": 2.0, "packed": 1.0}, "packed"),
+    ):
+        own_cache.write_text(json.dumps({key: seconds}))
+        assert diffusion.accelerated(batch_size=2).runtime.runtime == best
+
+
+@needs_bf16
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"k": 1}', '{"k": {"eager": "x", "packed": 1.0}}', '{"k": {}}']
+)
+def test_a_damaged_memory_is_measured_anew(own_cache, monkeypatch, text):
+    net = seeded(NETS["plain"])
+    key = fast._key(net, (1, 3, 16, 16))
+    own_cache.parent.mkdir(parents=True)
+    own_cache.write_text(text.replace('"k"', f'"{key}"'))
+    monkeypatch.setattr(fast, "_race", lambda *_: {"eager": 3.0, "packed": 1.0})
+    assert fast.choose(net, (1, 3, 16, 16)).runtime == "packed"
+    assert json.loads(own_cache.read_text())[key] == {"eager": 3.0, "packed": 1.0}
+
+
+def test_what_cannot_be_is_said():
+    net = seeded(NETS["plain"])
+    with pytest.raises(ConfigError, match="unknown runtime 'turbo': choose one of"):
+        fast.choose(net, (1, 3, 16, 16), "turbo")
+    assert fast.choose(net, (1, 3, 16, 16), "eager") == ("eager", "as asked for")
+    with pytest.raises(ConfigError, match=r"not for this machine.*float64.*use 'eager'"):
+        fast.choose(net.double(), (1, 3, 16, 16), "packed")
+    assert fast.choose(net, (1, 3, 16, 16)).runtime == "eager"
+
+
+def test_on_another_processor_auto_is_eager(monkeypatch):
+    monkeypatch.setattr(runtime, "has_bf16", lambda device: False)
+    diffusion = GaussianDiffusion(seeded(NETS["plain"]), image_size=16, timesteps=50)
+    assert diffusion.accelerated().runtime == ("eager", "this processor has no bfloat16 arithmetic")
+    assert diffusion.accelerated("eager") is diffusion
