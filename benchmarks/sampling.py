@@ -34,7 +34,8 @@ def twins():
     ours = GaussianDiffusion.from_pretrained("bundled")
     module, known = reference(), ours.model.config
     names = ("dim", "dim_mults", "channels", "attn_heads", "attn_dim_head")
-    net = module.Unet(**{name: known[name] for name in names})
+    arguments = {n: tuple(v) if isinstance(v := known[n], list) else v for n in names}
+    net = module.Unet(**arguments)
     net.load_state_dict(ours.model.state_dict(), strict=True)
     theirs = module.GaussianDiffusion(
         net, image_size=28, timesteps=1000, beta_schedule="cosine", objective="pred_v"

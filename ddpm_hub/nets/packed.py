@@ -39,23 +39,26 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        pack = self.packs.get(x.shape)
-        if pack is None:
-            pack = self._packed(x.shape)
-        return torch.ops.mkldnn._convolution_pointwise(
-            *(x, pack, self.bias, self.padding, self.stride, self.dilation, self.groups),
-            *("none", [], ""),  # nothing is fused behind it
-        )
+        if x.shape not in self.packs:
+            while len(self.packs) >= KEPT:
+                del self.packs[next(iter(self.packs))]
+            self.packs[x.shape] = self.pack(list(x.shape))
+        return self.call(x, self.packs[x.shape])
 
-    def _packed(self, shape: torch.Size) -> Tensor:
-        while len(self.packs) >= KEPT:
-            del self.packs[next(iter(self.packs))]
-        pack = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            *(self.weight.to_mkldnn(), self.padding, self.stride, self.dilation, self.groups),
-            list(shape),
+    @property
+    def how(self) -> tuple[tuple[int, int] | int, ...]:
+        """What every kernel is told."""
+        return self.padding, self.stride, self.dilation, self.groups
+
+    def pack(self, shape: list[int]) -> Tensor:
+        """The weights in the order that suits inputs of this shape."""
+        return torch._C._nn.mkldnn_reorder_conv2d_weight(self.weight.to_mkldnn(), *self.how, shape)
+
+    def call(self, x: Tensor, pack: Tensor) -> Tensor:
+        """The convolution, nothing fused behind it."""
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, pack, self.bias, *self.how, "none", [], ""
         )
-        self.packs[shape] = pack
-        return pack
 
 
 class Downsample(Conv2d):
@@ -67,21 +70,30 @@ class Downsample(Conv2d):
         self.stride = 2, 2
 
 
-class Upsample(nn.Module):
+class Upsample(Conv2d):
     """Doubling each pixel and a 3x3 convolution are one transposed 4x4 convolution of stride 2.
 
     Four products for each output and not nine: doubled pixels meet sums of weights.
     """
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__()
+        super().__init__(conv)
         square = conv.weight.new_ones(1, 1, 2, 2)
         taps = F.conv2d(conv.weight.flip(2, 3).reshape(-1, 1, 3, 3), square, padding=1)
-        self.weight = nn.Parameter(taps.view(*conv.weight.shape[:2], 4, 4).transpose(0, 1))
-        self.bias = conv.bias
+        taps = taps.view(*conv.weight.shape[:2], 4, 4).transpose(0, 1)
+        self.weight, self.stride = nn.Parameter(taps.contiguous()), (2, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+    @property
+    def how(self) -> tuple[tuple[int, int] | int, ...]:
+        return self.padding, (0, 0), self.stride, self.dilation, self.groups
+
+    def pack(self, shape: list[int]) -> Tensor:
+        return torch.ops.mkldnn._reorder_convolution_transpose_weight(self.weight, *self.how, shape)
+
+    def call(self, x: Tensor, pack: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_transpose_pointwise(
+            x, pack, self.bias, *self.how, "none", [], ""
+        )
 
 
 class RMSNorm(nn.Module):
@@ -103,34 +115,42 @@ class RMSNorm(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """`blocks.LinearAttention` on pixels as rows: (B, HW, heads * d) throughout.
+    """`blocks.LinearAttention` on pixels as rows, (B, HW, C), and without their values.
 
-    All heads share one product of (hidden, HW) and (HW, hidden): what it says between different
-    heads is masked. That is more arithmetic than a product for each head, and no copies.
+    Attention that is linear can be multiplied in another order. Values are x W_v, so k^T v is
+    (k^T x) W_v: no pixel's values are ever computed. What comes out is q times that, times W_o: so
+    is no pixel's (heads * d) features. All heads share each product, and what it says between
+    different heads is masked: more arithmetic than a product for each, and no copies.
     """
 
     def __init__(self, attention: blocks.LinearAttention):
         super().__init__()
         self.heads, self.d = attention.heads, attention.dim_head
+        hidden = self.heads * self.d
         self.norm = RMSNorm(attention.norm)
-        self.to_qkv = Conv2d(attention.to_qkv)
-        out, norm = attention.to_out
-        self.to_out = nn.Sequential(Conv2d(out), RMSNorm(norm))
-        memory = attention.mem_kv.permute(0, 3, 1, 2).flatten(2)  # (2, 4, heads * d)
-        self.mem_k, self.mem_v = (nn.Parameter(one.clone()) for one in memory)
+        to_q, to_k, to_v = attention.to_qkv.weight.flatten(1).split(hidden)
+        self.to_qk = nn.Parameter(torch.cat((to_q, to_k)))
+        self.to_v = nn.Parameter(to_v.T.clone())
+        to_out, norm = attention.to_out
+        self.to_out = nn.Parameter(to_out.weight.flatten(1).T * self.d**-0.5)
+        self.bias, self.norm_out = to_out.bias, RMSNorm(norm)
+        mem_k, mem_v = attention.mem_kv.permute(0, 3, 1, 2).flatten(2)  # (4, hidden)
+        self.mem_k, self.mem_v = nn.Parameter(mem_k.clone()), nn.Parameter(mem_v.clone())
         same = torch.block_diag(*[torch.ones(self.d, self.d)] * self.heads)
-        self.register_buffer("same_head", same * self.d**-0.5)
+        self.register_buffer("same_head", same)
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, height, width = x.shape
-        q, k, v = rows(self.to_qkv(self.norm(x))).chunk(3, dim=-1)
+        pixels = rows(self.norm(x))
+        q, k = F.linear(pixels, self.to_qk).chunk(2, dim=-1)
+        q = q.reshape(b, -1, self.heads, self.d).softmax(dim=-1).flatten(2)
         peak = torch.maximum(k.amax(1, keepdim=True), self.mem_k.amax(0))
         k, mem_k = (k - peak).exp_(), (self.mem_k - peak).exp_()
         total = k.sum(1, dtype=torch.float32) + mem_k.sum(1, dtype=torch.float32)
-        context = torch.baddbmm(mem_k.mT @ self.mem_v, k.mT, v)  # (B, hidden of k, hidden of v)
-        context = (context / total[:, :, None]).to(DTYPE).mul_(self.same_head)
-        q = q.reshape(b, -1, self.heads, self.d).softmax(dim=-1).view(b, -1, q.shape[-1])
-        return self.to_out(image(q @ context, height, width))
+        context = torch.baddbmm(mem_k.mT @ self.mem_v, k.mT @ pixels, self.to_v.expand(b, -1, -1))
+        context = (context / total[:, :, None]).to(q.dtype).mul_(self.same_head)
+        out = torch.baddbmm(self.bias, q, context @ self.to_out)
+        return self.norm_out(image(out, height, width), mine=True)
 
 
 class Attention(nn.Module):
