@@ -129,28 +129,25 @@ class LinearAttention(nn.Module):
         hidden = self.heads * self.d
         self.norm = RMSNorm(attention.norm)
         to_q, to_k, to_v = attention.to_qkv.weight.flatten(1).split(hidden)
-        self.to_qk = nn.Parameter(torch.cat((to_q, to_k)))
+        self.to_q, self.to_k = nn.Parameter(to_q.clone()), nn.Parameter(to_k.clone())
         self.to_v = nn.Parameter(to_v.T.clone())
         to_out, norm = attention.to_out
         self.to_out = nn.Parameter(to_out.weight.flatten(1).T * self.d**-0.5)
         self.bias, self.norm_out = to_out.bias, RMSNorm(norm)
-        mem_k, mem_v = attention.mem_kv.permute(0, 3, 1, 2).flatten(2)  # (4, hidden)
-        self.mem_k, self.mem_v = nn.Parameter(mem_k.clone()), nn.Parameter(mem_v.clone())
+        mem_k, mem_v = attention.mem_kv.flatten(1, 2)  # (hidden, 4)
+        self.mem_k, self.mem_v = nn.Parameter(mem_k.clone()), nn.Parameter(mem_v.T.clone())
         same = torch.block_diag(*[torch.ones(self.d, self.d)] * self.heads)
         self.register_buffer("same_head", same)
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, height, width = x.shape
         pixels = rows(self.norm(x))
-        q, k = F.linear(pixels, self.to_qk).chunk(2, dim=-1)
-        q = q.reshape(b, -1, self.heads, self.d).softmax(dim=-1).flatten(2)
-        peak = torch.maximum(k.amax(1, keepdim=True), self.mem_k.amax(0))
-        k, mem_k = (k - peak).exp_(), (self.mem_k - peak).exp_()
-        total = k.sum(1, dtype=torch.float32) + mem_k.sum(1, dtype=torch.float32)
-        context = torch.baddbmm(mem_k.mT @ self.mem_v, k.mT @ pixels, self.to_v.expand(b, -1, -1))
-        context = (context / total[:, :, None]).to(q.dtype).mul_(self.same_head)
-        out = torch.baddbmm(self.bias, q, context @ self.to_out)
-        return self.norm_out(image(out, height, width), mine=True)
+        q = F.linear(pixels, self.to_q).unflatten(-1, (self.heads, self.d)).softmax(dim=-1)
+        k = torch.cat((self.mem_k.expand(b, -1, -1), self.to_k @ pixels.mT), dim=-1)
+        mem_k, k = k.softmax(dim=-1).split((blocks.MEMORY_TOKENS, height * width), dim=-1)
+        context = torch.baddbmm(mem_k @ self.mem_v, k @ pixels, self.to_v.expand(b, -1, -1))
+        context = context.mul_(self.same_head) @ self.to_out  # (B, hidden, C)
+        return self.norm_out(image(torch.baddbmm(self.bias, q.flatten(2), context), height, width))
 
 
 class Attention(nn.Module):
