@@ -33,13 +33,14 @@ class RMSNorm(nn.Module):
         squares = wide.square().sum(1, keepdim=True, dtype=total)
         # 1e-24 under the root is F.normalize's 1e-12 above it
         inverse = squares.clamp_min(1e-24).rsqrt().to(x.dtype)
-        scale, shift = (0, self.g.new_zeros(())) if scale_shift is None else scale_shift
-        gain, shift = (self.g * self.root_dim * (scale + 1)).to(x.dtype), shift.to(x.dtype)
+        scale, shift = (0, None) if scale_shift is None else scale_shift
+        gain = (self.g * self.root_dim * (scale + 1)).to(x.dtype)
         if torch.is_grad_enabled():
-            return torch.addcmul(shift, x * inverse, gain)
+            unit = x * inverse
+            return unit * gain if shift is None else torch.addcmul(shift.to(x.dtype), unit, gain)
         # in place where nothing is kept for a gradient: memory costs more than arithmetic here
         y = (x.mul_(inverse) if mine else x * inverse).mul_(gain)
-        return y if scale_shift is None else y.add_(shift)
+        return y if shift is None else y.add_(shift.to(x.dtype))
 
 
 class SinusoidalPosEmb(nn.Module):
