@@ -1,0 +1,97 @@
+"""The floor: how fast a network could be on this machine, from its arithmetic and measured rates.
+
+    make bench                             or  .venv/bin/python benchmarks/floors.py
+
+FLOPs are counted by torch over one forward pass; the rates are those of the largest matrix product
+and of copying a large array, measured here, by all threads, best of several. No way to run the
+network can be faster than FLOPs / rate; what real layers reach is in the last columns.
+"""
+
+import argparse
+import copy
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_hub import GaussianDiffusion, Unet, UNet2D
+from ddpm_hub.nets.packed import packed
+
+SIZE, ROUNDS = 2048, 8
+COURSE = {"dim": 64, "dim_mults": (1, 2, 4, 8)}
+
+
+def best(run, rounds=ROUNDS):
+    """Seconds of the fastest call of several."""
+    run()
+    times = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def matrix_rate(dtype):
+    """FLOP per second of a matrix product."""
+    a = torch.randn(SIZE, SIZE).to(dtype)
+    return 2 * SIZE**3 / best(lambda: a @ a)
+
+
+def bandwidth():
+    """Bytes read and written per second by copying 256 MB."""
+    a = torch.zeros(64 * 2**20)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / best(lambda: b.copy_(a))
+
+
+def networks():
+    """{name: (network, batch, side)}"""
+    from unet2d import CIFAR10
+
+    return {
+        "bundled, 28x28x1": (GaussianDiffusion.from_pretrained("bundled").model, 16, 28),
+        "dim 64 (1, 2, 4, 8), 32x32x3": (Unet(**COURSE), 16, 32),
+        "the course's, 128x128x3": (Unet(**COURSE), 1, 128),
+        "the paper's for CIFAR-10, 32x32x3": (UNet2D(**CIFAR10), 4, 32),
+    }
+
+
+@torch.no_grad()
+def row(net, batch, side, rates):
+    """GFLOP an image, and milliseconds an image: floors, and what our two ways take."""
+    net = copy.deepcopy(net).eval()
+    x, t = torch.randn(batch, net.channels, side, side), torch.full((batch,), 500)
+    with FlopCounterMode(display=False) as counter:
+        net(x, t)
+    flops = counter.get_total_flops() / batch
+    quick, small = packed(net), x.bfloat16()
+    took = best(lambda: net(x, t), 5) / batch, best(lambda: quick(small, t), 5) / batch
+    floors = [flops / rate for rate in rates]
+    return flops / 1e9, [1e3 * s for s in (*floors, *took)]
+
+
+def main():
+    """Print the rates, then a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rates = [matrix_rate(torch.float32), matrix_rate(torch.bfloat16)]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads: ", end="")
+    print(f"float32 {rates[0] / 1e9:.0f}, bf16 {rates[1] / 1e9:.0f} GFLOP/s; ", end="")
+    print(f"copying {bandwidth() / 1e9:.1f} GB/s\n")
+    print("| network | GFLOP | floor float32 | floor bf16 | eager float32 | packed bf16 | share |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (net, batch, side) in networks().items():
+        flops, (low32, low16, eager, quick) = row(net, batch, side, rates)
+        print(
+            f"| {name} | {flops:.2f} | {low32:.2f} ms | {low16:.2f} ms | {eager:.2f} ms | "
+            f"{quick:.2f} ms | {low16 / quick:.0%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
