@@ -28,8 +28,11 @@ test-long: $(VENV)/.test ## kill a training 50 times instead of 10, open 10,000 
 check: $(VENV)/.test ## the style check alone
 	$(PY) -m ruff check .
 
-bench: $(VENV)/.bench ## speed beside the reference's, network and training; what streaming costs
+bench: $(VENV)/.bench ## speed beside the peers' and the machine's limit: networks, training, runs, streaming
+	$(PY) benchmarks/floors.py
 	$(PY) benchmarks/unet.py
+	$(PY) benchmarks/unet2d.py
+	$(PY) benchmarks/sampling.py
 	$(PY) benchmarks/training.py
 	$(PY) benchmarks/streaming.py
 

@@ -51,6 +51,7 @@ class SamplingProcess(DenoisingLoss):
 
         Raises ConfigError for another runtime, or "packed" where there is none.
         """
+        check_int("batch_size", batch_size, 1, 1_000_000)
         shape = (batch_size, self.model.channels, *self.image_size)
         choice = fast.choose(self.model, shape, runtime)
         if choice.runtime == "eager" and runtime == "eager":

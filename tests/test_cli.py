@@ -39,6 +39,17 @@ def test_sample_writes_a_grid_that_remembers_its_run(tmp_path):
     assert np.abs(difference).max() <= 1  # sums in another order with another number of threads
 
 
+def test_sample_in_a_hurry_says_which_way_it_took_and_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    out = tmp_path / "grid.png"
+    result = run("sample", "bundled", "--n=4", "--steps=2", "--runtime=auto", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    chosen = read_metadata(out.read_bytes())["runtime"]
+    assert chosen in ("eager", "packed") and f"runtime {chosen}: " in result.stdout
+    refused = run("sample", "bundled", "--n=4", "--runtime=turbo", f"--out={out}")
+    assert refused.returncode == 2 and "unknown runtime 'turbo'" in refused.stderr
+
+
 def test_help_of_sample_names_every_sampler_and_spacing():
     words = " ".join(run("sample", "--help").stdout.replace("│", " ").split())
     assert all(name in words for name in (*SAMPLERS, *SPACINGS))

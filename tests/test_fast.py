@@ -1,6 +1,7 @@
 """Fast copies of networks: that they agree, what is chosen, and that nobody saves one."""
 
 import json
+from functools import wraps
 
 import pytest
 import torch
@@ -12,9 +13,21 @@ from ddpm_hub.nets import packed as layers
 from ddpm_hub.nets.packed import packed
 
 CPU = torch.device("cpu")
-needs_bf16 = pytest.mark.skipif(
-    not runtime.has_bf16(CPU), reason="this processor has no bfloat16 arithmetic"
-)
+
+
+def needs_bf16(test):
+    """On a processor without bfloat16 there is no copy: there the test is that it is refused."""
+    if runtime.has_bf16(CPU):
+        return test
+
+    @wraps(test)
+    def refused(**_):
+        with pytest.raises(ConfigError, match="not for this machine"):
+            fast.choose(seeded(NETS["plain"]), (1, 3, 16, 16), "packed")
+
+    return refused
+
+
 SMALL = {"dim": 16, "dim_mults": (1, 2, 2), "channels": 3}
 NETS = {
     "plain": lambda: Unet(**SMALL),
@@ -52,8 +65,8 @@ def seeded(make):
     return make().eval()
 
 
-@needs_bf16
 @pytest.mark.parametrize("name", NETS)
+@needs_bf16
 @torch.no_grad()
 def test_a_packed_copy_agrees_with_its_network(name):
     net = seeded(NETS[name])
@@ -140,10 +153,10 @@ def test_auto_measures_once_for_each_kind_of_network_and_batch(own_cache, monkey
         assert diffusion.accelerated(batch_size=2).runtime.runtime == best
 
 
-@needs_bf16
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"k": 1}', '{"k": {"eager": "x", "packed": 1.0}}', '{"k": {}}']
 )
+@needs_bf16
 def test_a_damaged_memory_is_measured_anew(own_cache, monkeypatch, text):
     net = seeded(NETS["plain"])
     key = fast._key(net, (1, 3, 16, 16))
@@ -162,6 +175,12 @@ def test_what_cannot_be_is_said():
     with pytest.raises(ConfigError, match=r"not for this machine.*float64.*use 'eager'"):
         fast.choose(net.double(), (1, 3, 16, 16), "packed")
     assert fast.choose(net, (1, 3, 16, 16)).runtime == "eager"
+
+
+def test_a_batch_of_nothing_is_refused_before_anything_is_measured():
+    diffusion = GaussianDiffusion(seeded(NETS["plain"]), image_size=16, timesteps=50)
+    with pytest.raises(ConfigError, match="batch_size 0"):
+        diffusion.accelerated(batch_size=0)
 
 
 def test_on_another_processor_auto_is_eager(monkeypatch):

@@ -59,6 +59,10 @@ def sample(  # noqa: PLR0913  each is an option of the command
         Optional[Path],  # noqa: UP045
         typer.Option(help="film of what the network believes, .webp or .gif"),
     ] = None,
+    runtime: Annotated[
+        str,
+        typer.Option(help="eager (exact), packed (bfloat16, for CPUs) or auto: what is faster"),
+    ] = "eager",
     revision: Revision = None,
 ) -> None:
     """Draw a grid of images."""
@@ -70,7 +74,7 @@ def sample(  # noqa: PLR0913  each is an option of the command
     kind = check_choice("film", gif.suffix[1:], ("webp", "gif")) if gif else None
     diffusion = GaussianDiffusion.from_pretrained(
         model, revision=revision, map_location=pick_device()
-    )
+    ).accelerated(runtime, n)
     stream = diffusion.sample_stream(
         n, sampler=sampler, steps=steps, eta=eta, spacing=spacing, seed=seed
     )
@@ -79,9 +83,11 @@ def sample(  # noqa: PLR0913  each is an option of the command
         frames += [images.grid(diffusion.unnormalize(step.x0).cpu())] if gif else []
     state = stream.state()
     run = {"model": model, "sampler": state.sampler, "steps": steps, "seed": seed}
-    run |= {"eta": state.eta, "spacing": spacing}
+    run |= {"eta": state.eta, "spacing": spacing, "runtime": diffusion.runtime.runtime}
     out.write_bytes(images.save_png(images.grid(diffusion.unnormalize(step.x).cpu()), run))
     print(f"{out}: {n} images")
+    if runtime == "auto":
+        print(f"runtime {diffusion.runtime.runtime}: {diffusion.runtime.why}")
     if gif:
         gif.write_bytes(images.animate(frames, kind))
         print(f"{gif}: {len(frames)} frames")
