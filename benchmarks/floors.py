@@ -9,13 +9,20 @@ network can be faster than FLOPs / rate; what real layers reach is in the last c
 
 import argparse
 import copy
+import sys
 import time
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_hub import GaussianDiffusion, Unet, UNet2D
-from ddpm_hub.nets.packed import packed
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from families import CIFAR10  # noqa: E402 (the repository's folders are not installed)
+
+from ddpm_hub import GaussianDiffusion, Unet, UNet2D  # noqa: E402
+from ddpm_hub.nets.packed import packed  # noqa: E402
 
 SIZE, ROUNDS = 2048, 8
 COURSE = {"dim": 64, "dim_mults": (1, 2, 4, 8)}
@@ -47,8 +54,6 @@ def bandwidth():
 
 def networks():
     """{name: (network, batch, side)}"""
-    from unet2d import CIFAR10
-
     return {
         "bundled, 28x28x1": (GaussianDiffusion.from_pretrained("bundled").model, 16, 28),
         "dim 64 (1, 2, 4, 8), 32x32x3": (Unet(**COURSE), 16, 32),

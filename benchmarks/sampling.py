@@ -10,19 +10,16 @@ float32, and what each call costs on both sides: so one sees which part is fewer
 faster ones.
 """
 
-import argparse
-import json
 import statistics
 import sys
 import time
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from peers import reference  # noqa: E402 (the repository's folders are not installed)
+from report import parser_of, report  # noqa: E402
 
 from ddpm_hub import GaussianDiffusion  # noqa: E402
 
@@ -83,31 +80,19 @@ def measure(options):
         }
 
 
-def main():
-    """Print a table, or one JSON object per row."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=1, help="each has 1000 steps of theirs")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
-    parser.add_argument("--json", action="store_true", help="one object per row")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if not options.json:
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-        print("| ours | reference s | ours s (range) | ratio | of that, a call |")
-        print("|---|---|---|---|---|")
-    for row in measure(options):
-        if options.json:
-            print(json.dumps(row), flush=True)
-            continue
-        low, high = row["range_s"]
-        print(
-            f"| {row['ours']} | {row['reference_s']:.1f} | {row['ours_s']:.2f} "
-            f"({low:.2f}-{high:.2f}) | {row['ratio']:.0f} | {row['ratio_of_a_call']:.2f} |",
-            flush=True,
-        )
+def own_seconds(row):
+    """A cell: the median, and how far the runs went apart."""
+    return "{:.2f} ({:.2f}-{:.2f})".format(row["ours_s"], *row["range_s"])
+
+
+CELLS = {
+    "ours": lambda row: row["ours"],
+    "reference s": lambda row: f"{row['reference_s']:.1f}",
+    "ours s (range)": own_seconds,
+    "ratio": lambda row: f"{row['ratio']:.0f}",
+    "of that, a call": lambda row: f"{row['ratio_of_a_call']:.2f}",
+}
 
 
 if __name__ == "__main__":
-    main()
+    report(measure, parser_of(__doc__, rounds=1, batch=16).parse_args(), CELLS)

@@ -8,9 +8,7 @@ times, with its quartiles; medians of ratios outlast a busy neighbour better tha
 Both networks run without gradients and must agree before anything is timed.
 """
 
-import argparse
 import copy
-import json
 import statistics
 import sys
 import time
@@ -22,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from peers import reference  # noqa: E402 (the repository's folders are not installed)
+from report import ms, parser_of, ratio, report  # noqa: E402
 
 from ddpm_hub import Unet  # noqa: E402
 from ddpm_hub.nets.packed import packed  # noqa: E402
@@ -122,39 +121,22 @@ def measure(options):
             }
 
 
-def options_of(argv=None):
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true", help="on a busy machine, with 1 thread")
-    parser.add_argument("--json", action="store_true", help="one object per row")
-    return parser.parse_args(argv)
+CELLS = {
+    "network": lambda row: row["network"],
+    "ours in": lambda row: row["ours"],
+    "reference in": lambda row: row["reference"],
+    "reference ms": ms("reference_s"),
+    "ours ms": ms("ours_s"),
+    "ratio (quartiles)": ratio,
+}
 
 
 def main():
     """Print a table, or one JSON object per row."""
-    options = options_of()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if not options.json:
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, ")
-        print(f"batch {options.batch}, medians of {options.rounds} rounds\n")
-        print("| network | ours in | reference in | reference ms | ours ms | ratio (quartiles) |")
-        print("|---|---|---|---|---|---|")
-    for row in measure(options):
-        if options.json:
-            print(json.dumps(row), flush=True)
-            continue
-        low, high = row["quartiles"]
-        print(
-            f"| {row['network']} | {row['ours']} | {row['reference']} | "
-            f"{1e3 * row['reference_s']:.1f} | {1e3 * row['ours_s']:.1f} | "
-            f"{row['ratio']:.2f} ({low:.2f}-{high:.2f}) |",
-            flush=True,
-        )
+    parser = parser_of(__doc__, rounds=15, batch=16)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu-time", action="store_true", help="on a busy machine, with 1 thread")
+    report(measure, parser.parse_args(), CELLS)
 
 
 if __name__ == "__main__":

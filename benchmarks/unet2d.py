@@ -7,9 +7,7 @@ starts: eager, float32, torch.optim.Adam. Ours runs in float32, and as it does b
 `accelerated()` for drawing, bf16 autocast and fused Adam for training. Interleaved as in unet.py.
 """
 
-import argparse
 import copy
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,26 +15,15 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from diffusers import UNet2DModel  # noqa: E402 (the repository's folders are not installed)
+from families import CIFAR10  # noqa: E402
+from report import ms, parser_of, ratio, report  # noqa: E402
 from unet import compare  # noqa: E402
 
 from ddpm_hub import UNet2D, runtime  # noqa: E402
 from ddpm_hub.nets.packed import packed  # noqa: E402
-
-CIFAR10 = {
-    "sample_size": 32,
-    "block_out_channels": (128, 256, 256, 256),
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "layers_per_block": 2,
-    "norm_eps": 1e-6,
-    "downsample_padding": 0,
-    "flip_sin_to_cos": False,
-    "freq_shift": 1,
-    "attention_head_dim": None,
-}
 
 
 class Step:
@@ -96,31 +83,13 @@ def measure(options):
             )
 
 
-def main():
-    """Print a table, or one JSON object per row."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
-    parser.add_argument("--json", action="store_true", help="one object per row")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if not options.json:
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, ", end="")
-        print(f"batch {options.batch}, medians of {options.rounds} rounds\n")
-        print("| work | diffusers ms | ours ms | ratio (quartiles) |\n|---|---|---|---|")
-    for row in measure(options):
-        if options.json:
-            print(json.dumps(row), flush=True)
-            continue
-        low, high = row["quartiles"]
-        print(
-            f"| {row['work']} | {1e3 * row['reference_s']:.0f} | {1e3 * row['ours_s']:.0f} | "
-            f"{row['ratio']:.2f} ({low:.2f}-{high:.2f}) |",
-            flush=True,
-        )
+CELLS = {
+    "work": lambda row: row["work"],
+    "diffusers ms": ms("reference_s", 0),
+    "ours ms": ms("ours_s", 0),
+    "ratio (quartiles)": ratio,
+}
 
 
 if __name__ == "__main__":
-    main()
+    report(measure, parser_of(__doc__, rounds=9, batch=4).parse_args(), CELLS)

@@ -1,0 +1,44 @@
+"""What the benchmarks have in common: their options, and rows as a table or as JSON."""
+
+import argparse
+import json
+
+import torch
+
+
+def parser_of(doc, rounds, batch):
+    """A command line with the options that all have; `doc` is the benchmark's docstring."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
+    parser.add_argument("--json", action="store_true", help="one object per row")
+    return parser
+
+
+def report(measure, options, cells):
+    """Print what `measure(options)` yields, as it comes: JSON objects, or rows of a table.
+
+    cells: {heading: a function of the row that gives the cell}.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if not options.json:
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, ", end="")
+        print(f"batch {options.batch}, {options.rounds} rounds\n")
+        print("| " + " | ".join(cells) + " |")
+        print("|---" * len(cells) + "|")
+    for row in measure(options):
+        told = (cell(row) for cell in cells.values())
+        line = json.dumps(row) if options.json else "| " + " | ".join(told) + " |"
+        print(line, flush=True)
+
+
+def ms(key, digits=1):
+    """A cell: the row's seconds as milliseconds."""
+    return lambda row: f"{1e3 * row[key]:.{digits}f}"
+
+
+def ratio(row):
+    """A cell: the median ratio and its quartiles."""
+    return "{:.2f} ({:.2f}-{:.2f})".format(row["ratio"], *row["quartiles"])
