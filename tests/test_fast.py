@@ -1,6 +1,7 @@
 """Fast copies of networks: that they agree, what is chosen, and that nobody saves one."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 
 import pytest
@@ -75,6 +76,25 @@ def test_a_packed_copy_agrees_with_its_network(name):
         x, t = torch.randn(batch, net.channels, 16, 16), torch.randint(1000, (batch,))
         said, want = copied(x.bfloat16(), t).float(), net(x, t)
         assert (said - want).norm() < 2e-2 * want.norm()
+
+
+@needs_bf16
+def test_threads_may_draw_batches_of_their_own_with_one_copy():
+    net = seeded(NETS["plain"])
+    copied, x = packed(net), torch.randn(6, 3, 16, 16).bfloat16()
+    times = torch.full((6,), 500)
+
+    @torch.no_grad()
+    def draw(batch):
+        return [copied(x[:batch], times[:batch]) for _ in range(10)]
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(draw, range(1, 7)))
+    for batch, said in enumerate(answers, 1):
+        with torch.no_grad():
+            want = net(x[:batch].float(), times[:batch])
+        assert all((one.float() - want).norm() < 2e-2 * want.norm() for one in said)
+    assert len(copied.init_conv.packs) == layers.KEPT
 
 
 @needs_bf16

@@ -39,11 +39,12 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        if x.shape not in self.packs:
-            while len(self.packs) >= KEPT:
-                del self.packs[next(iter(self.packs))]
-            self.packs[x.shape] = self.pack(list(x.shape))
-        return self.call(x, self.packs[x.shape])
+        pack = self.packs.get(x.shape)
+        if pack is None:
+            pack = self.pack(list(x.shape))
+            # a new table, so that another thread's call is not disturbed
+            self.packs = dict([*self.packs.items(), (x.shape, pack)][-KEPT:])
+        return self.call(x, pack)
 
     @property
     def how(self) -> tuple[tuple[int, int] | int, ...]:
