@@ -33,6 +33,7 @@ bench: $(VENV)/.bench ## speed beside the peers' and the machine's limit: networ
 	$(PY) benchmarks/unet.py
 	$(PY) benchmarks/unet2d.py
 	$(PY) benchmarks/sampling.py
+	$(PY) benchmarks/opening.py
 	$(PY) benchmarks/training.py
 	$(PY) benchmarks/streaming.py
 
