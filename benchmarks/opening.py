@@ -28,7 +28,7 @@ from unet import compare  # noqa: E402
 from ddpm_hub import GaussianDiffusion, UNet2D  # noqa: E402
 
 IMPORTS = {
-    "import ddpm_hub | diffusers": ("import ddpm_hub", "import diffusers"),
+    "import ddpm_hub, import diffusers": ("import ddpm_hub", "import diffusers"),
     "import the model's class": (
         "from ddpm_hub import GaussianDiffusion",
         "from diffusers import DDPMPipeline",
