@@ -419,7 +419,7 @@ def test_what_a_page_is_first_told_may_come_late_and_undo_no_choice():
     for function in build(example=False).fns.values():
         named = written.setdefault(function.fn.__name__ if function.fn else "", set())
         named.update(output._id for output in function.outputs)
-    assert written["_garments_card"] and not written["_garments_card"] & written["_take_files"]
+    assert written["_form_now"] and not written["_form_now"] & written["_take_files"]
 
 
 def test_photographs_are_made_small_before_they_are_sent(train):

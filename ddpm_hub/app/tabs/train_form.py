@@ -138,8 +138,7 @@ def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State, model: g
     network = [form["preset"], form["begin"], model]
     pictures = [form["files"], form["garments"], upload, form["card"]]
     options = [form[name] for name in limits.OPTIONS]
-    demo.load(_estimate, costs, form["estimate"], **LIGHT)
-    demo.load(_garments_card, network, form["garments"], **LIGHT)
+    demo.load(_form_now, costs, [form["garments"], form["estimate"]], **LIGHT)
     form["data"].input(_choose_data, [form["data"], form["files"], *network], pictures, **ASKING)
     form["files"].change(_take_files, [form["files"], *network], pictures[2:], **ASKING)
     form["begin"].input(
@@ -157,6 +156,11 @@ def wire(demo: gr.Blocks, form: dict[str, Component], upload: gr.State, model: g
 
 
 # ---- handlers -----------------------------------------------------------------------------------
+def _form_now(preset, steps, minutes, batch, begin, model):
+    card = _garments_card(preset, begin, model)
+    return card, _estimate(preset, steps, minutes, batch, begin, model)
+
+
 def start_of(begin: str, model: str):
     """The model that a training goes on from; None for new weights."""
     return models.load(model) if begin == LOADED else None
