@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from diffusers import DDPMPipeline  # noqa: E402 (the repository's folders are not installed)
 from diffusers.utils import logging  # noqa: E402
 from families import CIFAR10  # noqa: E402
-from report import ms, parser_of, ratio, report  # noqa: E402
+from report import beside, parser_of, report  # noqa: E402
 from unet import compare  # noqa: E402
 
 from ddpm_hub import GaussianDiffusion, UNet2D  # noqa: E402
@@ -62,16 +62,8 @@ def measure(options):
         yield {"work": "open 143 MB"} | compare(runs, options.rounds, time.perf_counter)
 
 
-CELLS = {
-    "work": lambda row: row["work"],
-    "diffusers ms": ms("reference_s", 0),
-    "ours ms": ms("ours_s", 0),
-    "ratio (quartiles)": ratio,
-}
-
-
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    report(measure, parser_of(__doc__, rounds=7, batch=0).parse_args(), CELLS)
+    report(measure, parser_of(__doc__, rounds=7, batch=0).parse_args(), beside("diffusers"))

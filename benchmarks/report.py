@@ -42,3 +42,13 @@ def ms(key, digits=1):
 def ratio(row):
     """A cell: the median ratio and its quartiles."""
     return "{:.2f} ({:.2f}-{:.2f})".format(row["ratio"], *row["quartiles"])
+
+
+def beside(peer):
+    """Cells of a row that says which work, and how long a peer and we take for it."""
+    return {
+        "work": lambda row: row["work"],
+        f"{peer} ms": ms("reference_s", 0),
+        "ours ms": ms("ours_s", 0),
+        "ratio (quartiles)": ratio,
+    }

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from diffusers import UNet2DModel  # noqa: E402 (the repository's folders are not installed)
 from families import CIFAR10  # noqa: E402
-from report import ms, parser_of, ratio, report  # noqa: E402
+from report import beside, parser_of, report  # noqa: E402
 from unet import compare  # noqa: E402
 
 from ddpm_hub import UNet2D, runtime  # noqa: E402
@@ -83,13 +83,5 @@ def measure(options):
             )
 
 
-CELLS = {
-    "work": lambda row: row["work"],
-    "diffusers ms": ms("reference_s", 0),
-    "ours ms": ms("ours_s", 0),
-    "ratio (quartiles)": ratio,
-}
-
-
 if __name__ == "__main__":
-    report(measure, parser_of(__doc__, rounds=9, batch=4).parse_args(), CELLS)
+    report(measure, parser_of(__doc__, rounds=9, batch=4).parse_args(), beside("diffusers"))

@@ -1,6 +1,6 @@
-"""Something that takes seconds, in a thread, told as a stream: for pages that show how far it is.
+"""Threads: work of seconds as a stream, for pages that show how far it is; who stands back.
 
-Whoever stops listening does not stop it: a push that is under way is to end as it was meant to.
+Whoever stops listening does not stop such work: a push under way is to end as it was meant to.
 """
 
 from __future__ import annotations

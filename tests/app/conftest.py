@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -271,3 +271,22 @@ def widget(chromium):
     for one in made:
         one.page.context.close()
     assert [problem for one in made for problem in one.problems] == []
+
+
+@pytest.fixture
+def small_presets(monkeypatch):
+    """A network of a few thousand weights stands in for the presets', and grids cost little."""
+    import torch
+
+    from ddpm_hub import GaussianDiffusion, Unet
+    from ddpm_hub.app import limits, models
+    from ddpm_hub.randomness import SeededGlobals
+
+    def fresh(preset, seed):
+        with SeededGlobals(torch.device("cpu"), "weights", seed):
+            network = Unet(dim=8, dim_mults=(1, 2), channels=1)
+        return GaussianDiffusion(network, image_size=28, timesteps=40)
+
+    row = limits.train_row
+    monkeypatch.setattr(limits, "train_row", lambda name: replace(row(name), sample_steps=2))
+    monkeypatch.setattr(models, "fresh", fresh)

@@ -1,17 +1,15 @@
 """Trainings whose GPU is lent: chunk after chunk in forked workers, for real, and bit for bit."""
 
 import time
-from dataclasses import replace
 
 import gradio as gr
 import pytest
 import torch
 
-from ddpm_hub import GaussianDiffusion, Unet, checkpoint
-from ddpm_hub.app import estimate, fork, jobs, lane, limits, models
+from ddpm_hub import checkpoint
+from ddpm_hub.app import estimate, fork, jobs, lane, limits
 from ddpm_hub.app.job import ACTIVE
 from ddpm_hub.errors import ConfigError
-from ddpm_hub.randomness import SeededGlobals
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +18,8 @@ def workers_everywhere(monkeypatch):
 
 
 @pytest.fixture
-def small_model(monkeypatch):
-    """A network of a few thousand weights stands in for the preset's, and grids cost little."""
-
-    def fresh(preset, seed):
-        with SeededGlobals(torch.device("cpu"), "weights", seed):
-            network = Unet(dim=8, dim_mults=(1, 2), channels=1)
-        return GaussianDiffusion(network, image_size=28, timesteps=40)
-
-    row = limits.train_row
-    monkeypatch.setattr(limits, "train_row", lambda name: replace(row(name), sample_steps=2))
-    monkeypatch.setattr(models, "fresh", fresh)
+def small_model(small_presets):
+    """Trainings that cost little."""
 
 
 @pytest.fixture

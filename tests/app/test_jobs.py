@@ -8,35 +8,24 @@ import json
 import shutil
 import time
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ddpm_hub import GaussianDiffusion, Unet, checkpoint
+from ddpm_hub import checkpoint
 from ddpm_hub.app import estimate, jobs, limits, models, reports, uploads
 from ddpm_hub.app.tabs import train as tab
 from ddpm_hub.errors import CheckpointError, ConfigError, DataError, DDPMHubError
-from ddpm_hub.randomness import SeededGlobals
 
 STATUS = {"state", "step", "total", "loss", "eta_seconds", "samples", "checkpoint"}
 OVER = ("done", "stopped", "paused", "error", "interrupted")
 
 
 @pytest.fixture(autouse=True)
-def small_model(monkeypatch):
-    """A network of a few thousand weights stands in for the presets', and grids cost little."""
-
-    def fresh(preset, seed):
-        with SeededGlobals(torch.device("cpu"), "weights", seed):
-            network = Unet(dim=8, dim_mults=(1, 2), channels=1)
-        return GaussianDiffusion(network, image_size=28, timesteps=40)
-
-    row = limits.train_row
-    monkeypatch.setattr(limits, "train_row", lambda name: replace(row(name), sample_steps=2))
-    monkeypatch.setattr(models, "fresh", fresh)
+def small_model(small_presets, monkeypatch):
+    """Trainings that cost little."""
     monkeypatch.setattr(estimate, "_seconds", {})
 
 

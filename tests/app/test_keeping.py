@@ -6,34 +6,23 @@ environment, which must never be used. Over 300 lines, since all of it shares on
 
 import json
 import time
-from dataclasses import replace
 
 import pytest
 import torch
 from hub_page import small
 
-from ddpm_hub import GaussianDiffusion, Unet, checkpoint
-from ddpm_hub.app import copies, jobs, limits, models, returned
+from ddpm_hub import checkpoint
+from ddpm_hub.app import copies, jobs, limits, returned
 from ddpm_hub.app.job import ACTIVE
 from ddpm_hub.errors import DDPMHubError, HubError
-from ddpm_hub.randomness import SeededGlobals
 
 STEPS = 12
 STATE = "checkpoints/step-{:08d}.safetensors"
 
 
 @pytest.fixture(autouse=True)
-def small_model(monkeypatch):
-    """A network of a few thousand weights stands in for the presets', and grids cost little."""
-
-    def fresh(preset, seed):
-        with SeededGlobals(torch.device("cpu"), "weights", seed):
-            network = Unet(dim=8, dim_mults=(1, 2), channels=1)
-        return GaussianDiffusion(network, image_size=28, timesteps=40)
-
-    row = limits.train_row
-    monkeypatch.setattr(limits, "train_row", lambda name: replace(row(name), sample_steps=2))
-    monkeypatch.setattr(models, "fresh", fresh)
+def small_model(small_presets):
+    """Trainings that cost little."""
 
 
 @pytest.fixture(autouse=True)
