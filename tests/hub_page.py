@@ -135,8 +135,6 @@ class Page:
         self.page.locator(f"#{name} input, #{name} textarea").first.fill(text)
 
     def give_token(self, token: str) -> None:
-        if self.page.locator("#hub-token").is_hidden():
-            self.page.locator("#hub-account button").first.click()
         self.fill("hub-token", token)
 
     def open(self, repo_id: str, revision: str = "") -> str:

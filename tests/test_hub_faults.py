@@ -73,7 +73,13 @@ def ends_within(seconds):
 
 def halves(cache):
     """What is half downloaded."""
-    return list(cache.rglob("*.incomplete"))
+    # os.walk and not rglob, which fails over a folder that goes while it looks
+    return [
+        Path(folder) / name
+        for folder, _, names in os.walk(cache)
+        for name in names
+        if name.endswith(".incomplete")
+    ]
 
 
 def body_of(server, sha256, xet):

@@ -157,6 +157,18 @@ class Visitor:
     context: object
     problems: list[str] = field(default_factory=list)
 
+    def unfold(self, accordion: str) -> None:
+        """Open an accordion, and wait until what is typed in it stays.
+
+        Gradio mounts what is in it now, and a frame later sets it to its first values: faster than
+        a person types, but not than a test on a busy machine.
+        """
+        self.page.locator(f"{accordion} button").first.click()
+        self.page.locator(f"{accordion} input, {accordion} textarea").first.wait_for()
+        self.page.evaluate(
+            "() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
+        )
+
 
 def open_visitor(server, chromium, width=1280, height=900, dark=False, query="", **options):
     """The app in a fresh context; options are Playwright's, such as reduced_motion="reduce"."""

@@ -293,7 +293,7 @@ def test_a_visitor_keeps_a_copy_and_fetches_it_and_the_token_stays_in_the_page(
     tab.go("Train")
     page = tab.page
     page.locator("#train-steps input").fill("4")
-    page.locator("#train-copy button").first.click()
+    tab.visitor.unfold("#train-copy")
     tab.fill("train-copy-repo", "alice/from-the-page")
     page.locator("#train-start").click()
     page.locator(".cv-status").get_by_text("A copy is at alice/from-the-page, step 4.").wait_for()

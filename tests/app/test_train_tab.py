@@ -40,8 +40,7 @@ class Tab:
     def fill(self, **values) -> None:
         """Numbers into the form, by the names of its fields; opens Advanced for it."""
         if self.page.locator("#train-train_batch_size").is_hidden():
-            self.page.locator("#train-advanced button").first.click()
-            self.page.locator("#train-train_batch_size").wait_for()
+            self.visitor.unfold("#train-advanced")
         for name, value in values.items():
             self.page.locator(f"#train-{name} input").fill(str(value))
 

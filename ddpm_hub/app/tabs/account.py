@@ -25,8 +25,8 @@ MAX_TOKEN = 4000  # characters: tokens of a sign-in are longer than hf_...
 LOG = logging.getLogger(__name__)
 NONE_HERE = "This Space offers no sign-in, so only what everybody may read can be opened here."
 OWN = """
-For private and gated models, and for publishing. The token stays in this page and goes to the Hub
-with what you ask for: it is not kept here. Make one at
+**Your own token.** For private and gated models, and for publishing. The token stays in this page
+and goes to the Hub with what you ask for: it is not kept here. Make one at
 [huggingface.co/settings/tokens](https://huggingface.co/settings/tokens).
 """
 
@@ -62,7 +62,9 @@ def build(token: gr.Textbox) -> None:
             gr.HTML(f'<p class="hub-note">{html.escape(NONE_HERE)}</p>')
         token.render()
         return
-    with gr.Accordion("Your own token", open=False, elem_id="hub-account"):
+    # No accordion: Gradio mounts what is in one when it opens, and sets it to its first value a
+    # frame later, so that on a slow machine a token pasted at once was wiped out.
+    with gr.Column(elem_id="hub-account", elem_classes="ddpm-card"):
         gr.Markdown(OWN, elem_classes="lab-intro")
         token.render()
 
