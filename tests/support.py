@@ -6,13 +6,16 @@ is then an equality, not an impression. Not in the room: tests, and the live pee
 
 import json
 import math
+from functools import wraps
 from pathlib import Path
 
+import pytest
 import torch
 from peers import fill, wave
 from torch import Tensor, nn
 
-from ddpm_hub import GaussianDiffusion, Unet
+from ddpm_hub import GaussianDiffusion, Unet, runtime
+from ddpm_hub.errors import ConfigError
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "golden" / "lucidrains_golden.json").read_text())
@@ -118,3 +121,16 @@ def images_like(*shape: int, seed: int = 2) -> Tensor:
 def parameters(module: nn.Module) -> int:
     """How many numbers the module learns."""
     return sum(math.prod(p.shape) for p in module.parameters())
+
+
+def needs_bf16(test):
+    """On a processor without bfloat16 there is no copy: there the test is that it is refused."""
+    if runtime.has_bf16(torch.device("cpu")):
+        return test
+
+    @wraps(test)
+    def refused(**_):
+        with pytest.raises(ConfigError, match="not for this machine"):
+            random_diffusion().accelerated("packed")
+
+    return refused

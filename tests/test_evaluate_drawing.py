@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from eval_support import FEW, program
-from support import random_diffusion
+from support import needs_bf16, random_diffusion
 
 from ddpm_hub import evaluate
 from ddpm_hub.errors import ConfigError, DataError
@@ -87,6 +87,7 @@ def test_the_key_of_samples_changes_with_all_that_pixels_depend_on_and_with_noth
         key(steps=4),
         key(batch_size=3),
         key(mixed_precision="bf16"),
+        key(runtime="packed"),
         key(options={"clip_x_start": False}),
         key(sampler="ddim", options={"eta": 0.5}),
         key(steps=6, options={"spacing": "trailing"}),
@@ -106,6 +107,17 @@ def test_half_precision_is_in_force_within_the_network_only_and_leaves_its_memor
         assert not torch.is_autocast_enabled("cpu")
     assert set(seen) == {torch.bfloat16}
     assert [p.stride() for p in diffusion.parameters()] == layouts
+
+
+@needs_bf16
+def test_the_fast_copy_draws_nearly_the_same_and_is_named_in_the_report():
+    diffusion = random_diffusion()
+    samples = evaluate.draw_samples(diffusion, replace(FEW, runtime="packed"))
+    assert samples.about["precision"] == "bf16, packed"
+    exact = evaluate.draw_samples(diffusion, FEW).images
+    apart = (samples.images.float() - exact.float()).abs()
+    assert 0 < apart.mean() < 5
+    assert type(diffusion.model.init_conv) is torch.nn.Conv2d  # the process keeps its own network
 
 
 def test_two_processes_share_the_chunks_and_one_can_finish_what_they_began(tmp_path):
@@ -137,6 +149,8 @@ def test_drawing_that_cannot_be_is_a_sentence(tmp_path):
         ({"batch_size": 0}, "batch_size 0"),
         ({"seed": -1}, "seed -1"),
         ({"mixed_precision": "int8"}, "'int8'"),
+        ({"runtime": "auto"}, "'auto'"),
+        ({"runtime": "packed", "mixed_precision": "bf16"}, "bfloat16 by itself"),
         ({"options": {"colour": 1}}, "unknown sampling option 'colour': choose one of eta"),
         ({"options": {"noise": 1}}, "unknown sampling option 'noise'"),
     ):

@@ -2,32 +2,17 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
 
 import pytest
 import torch
+from support import needs_bf16
 from torch.nn import functional as F
 
 from ddpm_hub import GaussianDiffusion, Unet, UNet2D, fast, runtime
 from ddpm_hub.errors import ConfigError
+from ddpm_hub.nets import blocks
 from ddpm_hub.nets import packed as layers
 from ddpm_hub.nets.packed import packed
-
-CPU = torch.device("cpu")
-
-
-def needs_bf16(test):
-    """On a processor without bfloat16 there is no copy: there the test is that it is refused."""
-    if runtime.has_bf16(CPU):
-        return test
-
-    @wraps(test)
-    def refused(**_):
-        with pytest.raises(ConfigError, match="not for this machine"):
-            fast.choose(seeded(NETS["plain"]), (1, 3, 16, 16), "packed")
-
-    return refused
-
 
 SMALL = {"dim": 16, "dim_mults": (1, 2, 2), "channels": 3}
 NETS = {
@@ -125,6 +110,38 @@ def test_two_layers_that_became_one_are_equal_in_exact_arithmetic():
     assert (
         F.conv2d(x, one.weight, one.bias, stride=one.stride) - conv(F.pixel_unshuffle(x, 2))
     ).abs().max() < 1e-12
+
+
+def attention_with_logits_of(largest):
+    """Linear attention of 8 channels whose weights allow logits of this size."""
+    torch.manual_seed(0)
+    attention = blocks.LinearAttention(8, heads=2, dim_head=4).double()
+    attention.norm.g.uniform_(0.5, 2)
+    gained = attention.to_qkv.weight.flatten(1) * attention.norm.g.flatten() * 8**0.5
+    attention.to_qkv.weight *= largest / gained.norm(dim=1)[:16].max()
+    return attention
+
+
+@torch.no_grad()
+def test_linear_attention_without_maxima_is_equal_in_exact_arithmetic():
+    x = torch.randn(2, 8, 5, 6).double()
+    for largest in (1, 0.99 * layers.LARGEST_LOGIT):
+        attention = attention_with_logits_of(largest)
+        assert layers.LinearAttention.fits(attention)
+        said, want = layers.LinearAttention(attention)(x), attention(x)
+        assert (said - want).abs().max() < 1e-12
+
+
+@needs_bf16
+@torch.no_grad()
+def test_linear_attention_whose_exp_could_overflow_keeps_its_maxima():
+    net = torch.nn.Sequential(attention_with_logits_of(1000).float())
+    copied, x = packed(net), torch.randn(2, 8, 5, 6)
+    assert isinstance(copied[0], blocks.LinearAttention)
+    assert (copied(x.bfloat16()).float() - net(x)).norm() < 0.2 * net(x).norm()
+    net[0].to_qkv.weight /= 1000
+    net[0].mem_kv[0] = 61
+    assert isinstance(packed(net)[0], blocks.LinearAttention)
 
 
 @needs_bf16

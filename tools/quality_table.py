@@ -28,7 +28,7 @@ from ddpm_hub.evaluate import (
     quality_of,
     quality_stream,
 )
-from ddpm_hub.evaluate.drawing import folder
+from ddpm_hub.evaluate.drawing import PACKED, folder
 from ddpm_hub.evaluate.work import EMA
 
 SKIPPED = "-"
@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--runtime", default="eager", help="packed asks for --precision no")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--reference", type=Path, help="folder with the four idx.gz files")
     parser.add_argument("--max-calls", type=int, default=1000)
@@ -57,7 +58,8 @@ def arguments() -> argparse.Namespace:
 def drawing_of(args: argparse.Namespace, sampler: str, steps: int) -> Drawing:
     """The samples of one cell."""
     options = {} if args.spacing is None else {"spacing": args.spacing}
-    return Drawing(args.n, sampler, steps, args.seed, args.batch_size, args.precision, options)
+    how = (args.batch_size, args.precision, args.runtime)
+    return Drawing(args.n, sampler, steps, args.seed, *how, options)
 
 
 def chunks(args: argparse.Namespace, folder: Path) -> tuple[int, int]:
@@ -110,12 +112,17 @@ def table(args: argparse.Namespace, cells: dict, floor: float, count: int, name:
             *rows,
             "",
             f"{name}; {args.n:,} samples of {args.model!r} each, seed {args.seed}, batches of "
-            f"{args.batch_size}, {args.precision}, spacing {args.spacing or 'by default'}, EMA "
+            f"{args.batch_size}, {precision(args)}, spacing {args.spacing or 'by default'}, EMA "
             f"{EMA[is_averaged(args.model)]}; against {count:,} training images, from which "
             f"1,000 test images are at {floor:.2f}{note}.",
             "",
         ]
     )
+
+
+def precision(args: argparse.Namespace) -> str:
+    """What the network computed in, in words."""
+    return PACKED if args.runtime == "packed" else args.precision
 
 
 def shown(cell: Quality | str) -> str:

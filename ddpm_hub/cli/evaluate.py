@@ -52,6 +52,9 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     mixed_precision: Annotated[
         str, typer.Option(help="of sampling: no, bf16, fp16, or auto: what is fast here")
     ] = "no",
+    runtime: Annotated[
+        str, typer.Option(help="of sampling: eager, or packed: bfloat16, the fast way on a CPU")
+    ] = "eager",
     features: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -103,7 +106,9 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     diffusion = GaussianDiffusion.from_pretrained(model, revision=revision, map_location=device)
     options = {"eta": eta, "spacing": spacing, **_options(option or ())}
     steps = min(STEPS, diffusion.num_timesteps) if steps is None else steps
-    drawing = library.Drawing(samples, sampler, steps, seed, batch_size, mixed_precision, options)
+    drawing = library.Drawing(
+        samples, sampler, steps, seed, batch_size, mixed_precision, runtime, options
+    )
     size, ema = (diffusion.image_size, diffusion.channels), library.is_averaged(model, revision)
     team, shared = join(device), {"ema": ema, "seed": seed}
     plan: dict[str, Any] = {}

@@ -33,6 +33,7 @@ OPTIONS = [
     for name in inspect.signature(GaussianDiffusion.sample_stream).parameters
     if name not in OURS
 ]
+PACKED = "bf16, packed"  # the precision of runtime "packed", in words
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Drawing:
     sampler, steps: as `sample_stream` takes them; None is what the model does by default.
     batch_size: pictures drawn at once. Another one gives other pictures.
     mixed_precision: the number format of the network: "no", "bf16", "fp16" or "auto".
+    runtime: "eager", or "packed": the network's fast copy for CPUs, which is bfloat16 by itself.
     options: more arguments of `sample_stream`: eta, spacing, classes, guidance, ...
+
+    Raises ConfigError for what cannot be; drawing itself where this machine cannot do it.
     """
 
     n: int = 1000  # papers take 50,000; so many a laptop draws while one waits
@@ -52,6 +56,7 @@ class Drawing:
     seed: int = 0
     batch_size: int = 50
     mixed_precision: str = "no"
+    runtime: str = "eager"  # not "auto": what is drawn must not depend on a stopwatch
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -59,6 +64,9 @@ class Drawing:
         check_int("seed", self.seed, 0, 2**63 - 1)
         check_int("batch_size", self.batch_size, 1, 100_000)
         check_choice("mixed_precision", self.mixed_precision, runtime.PRECISIONS)
+        check_choice("runtime", self.runtime, ("eager", "packed"))
+        if self.runtime == "packed" and self.mixed_precision != "no":
+            raise ConfigError("runtime 'packed' is bfloat16 by itself: leave mixed_precision 'no'")
         for name in self.options:
             check_choice("sampling option", name, OPTIONS)
 
@@ -75,6 +83,7 @@ def about(diffusion: GaussianDiffusion, drawing: Drawing) -> dict[str, Any]:
     stream = _stream(diffusion, drawing, 0)
     state = stream.state()
     net = getattr(diffusion.model, "_orig_mod", diffusion.model)
+    autocast = runtime.precision(diffusion.device, drawing.mixed_precision)
     return {
         "weights": weights_of(diffusion),
         "diffusion": plain(diffusion.config),
@@ -87,7 +96,7 @@ def about(diffusion: GaussianDiffusion, drawing: Drawing) -> dict[str, Any]:
         "options": _plain_options(drawing.options),
         "seed": drawing.seed,
         "batch_size": drawing.batch_size,
-        "precision": runtime.precision(diffusion.device, drawing.mixed_precision),
+        "precision": PACKED if drawing.runtime == "packed" else autocast,
         "device": diffusion.device.type,
     }
 
@@ -113,14 +122,15 @@ def draw_stream(
     if team.size > 1 and cache is None:
         raise ConfigError(f"{team.size} processes share samples through a cache: name a folder")
     facts = about(diffusion, drawing)
+    fast = diffusion.accelerated(drawing.runtime, drawing.batch_size)
     count = -(-drawing.n // drawing.batch_size)
     pieces = Pieces(folder_of(cache, "samples", facts), count, facts)
     missing = pieces.missing()
     if team.leads:
         pieces.open()
     _wait(team, diffusion.device)  # nobody draws before all have seen what is missing
-    with _layout(diffusion, facts["precision"]):
-        yield from _draw(diffusion, drawing, pieces, missing[team.rank :: team.size])
+    with _layout(fast, facts["precision"]):
+        yield from _draw(fast, drawing, pieces, missing[team.rank :: team.size])
     _wait(team, diffusion.device)
     return Samples(torch.from_numpy(pieces.joined())[: drawing.n], facts)
 
@@ -128,7 +138,8 @@ def draw_stream(
 def _draw(
     diffusion: GaussianDiffusion, drawing: Drawing, pieces: Pieces, numbers: list[int]
 ) -> Work[None]:
-    steps, precision = pieces.about["steps"], pieces.about["precision"]
+    steps = pieces.about["steps"]
+    precision = "no" if pieces.about["precision"] == PACKED else pieces.about["precision"]
     for done, k in enumerate(numbers):
         if pieces.has(k):  # another run that shares the cache was faster
             continue
@@ -173,7 +184,7 @@ def _wait(team: Team, device: torch.device) -> None:
 @contextmanager
 def _layout(module: nn.Module, precision: str) -> Iterator[None]:
     """Half precision is fastest with the channels last; afterwards all lies as it lay."""
-    if precision == "no":
+    if precision in ("no", PACKED):
         yield
         return
     others = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.weight.is_contiguous()]

@@ -24,6 +24,7 @@ from ddpm_hub.errors import ConfigError
 from ddpm_hub.nets import blocks
 
 DTYPE = torch.bfloat16
+LARGEST_LOGIT = 60  # e^60 times 10^12 pixels is within float32's and bfloat16's range
 KEPT = 2  # shapes of input for which a convolution's weights stay packed: a batch, and its rest
 
 
@@ -107,12 +108,17 @@ class RMSNorm(nn.Module):
     def forward(
         self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None, mine: bool = False
     ) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(1e-12)
-        unit = x.div_(length) if mine else x / length
+        direction = unit(x, mine)
         if scale_shift is None:
-            return unit.mul_(self.gain)
+            return direction.mul_(self.gain)
         scale, shift = scale_shift
-        return torch.addcmul(shift, unit, self.gain * (scale + 1))
+        return torch.addcmul(shift, direction, self.gain * (scale + 1))
+
+
+def unit(x: Tensor, mine: bool = False) -> Tensor:
+    """Each pixel of (B, C, H, W) divided by its length; in place if nobody else needs x."""
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(1e-12)
+    return x.div_(length) if mine else x / length
 
 
 class LinearAttention(nn.Module):
@@ -122,33 +128,50 @@ class LinearAttention(nn.Module):
     (k^T x) W_v: no pixel's values are ever computed. What comes out is q times that, times W_o: so
     is no pixel's (heads * d) features. All heads share each product, and what it says between
     different heads is masked: more arithmetic than a product for each, and no copies.
+
+    Normalised pixels are of length one, so that weights alone say how large a logit can be. Where
+    that is small, as `fits` asks, a softmax needs no maximum: it is exp and a division, and for
+    keys one of the small (hidden, hidden) product rather than of every pixel.
     """
 
     def __init__(self, attention: blocks.LinearAttention):
         super().__init__()
         self.heads, self.d = attention.heads, attention.dim_head
-        hidden = self.heads * self.d
-        self.norm = RMSNorm(attention.norm)
-        to_q, to_k, to_v = attention.to_qkv.weight.flatten(1).split(hidden)
-        self.to_q, self.to_k = nn.Parameter(to_q.clone()), nn.Parameter(to_k.clone())
+        to_q, to_k, to_v = _to_qkv(attention)
+        self.to_q, self.to_k = nn.Parameter(to_q), nn.Parameter(to_k)
         self.to_v = nn.Parameter(to_v.T.clone())
         to_out, norm = attention.to_out
         self.to_out = nn.Parameter(to_out.weight.flatten(1).T * self.d**-0.5)
         self.bias, self.norm_out = to_out.bias, RMSNorm(norm)
+        same_head = torch.block_diag(*[torch.ones(self.d, self.d)] * self.heads)
+        self.register_buffer("same_head", same_head)
         mem_k, mem_v = attention.mem_kv.flatten(1, 2)  # (hidden, 4)
-        self.mem_k, self.mem_v = nn.Parameter(mem_k.clone()), nn.Parameter(mem_v.T.clone())
-        same = torch.block_diag(*[torch.ones(self.d, self.d)] * self.heads)
-        self.register_buffer("same_head", same)
+        self.memory = nn.Parameter(mem_k.exp() @ mem_v.T)
+        self.memory_sum = nn.Parameter(mem_k.exp().sum(-1, keepdim=True))
+
+    @staticmethod
+    def fits(attention: blocks.LinearAttention) -> bool:
+        """Whether no exp of a logit, and no sum of them over any image, can overflow."""
+        logits = _to_qkv(attention).norm(dim=-1)[:2].max()
+        return max(logits, attention.mem_kv[0].abs().max()) < LARGEST_LOGIT
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, height, width = x.shape
-        pixels = rows(self.norm(x))
-        q = F.linear(pixels, self.to_q).unflatten(-1, (self.heads, self.d)).softmax(dim=-1)
-        k = torch.cat((self.mem_k.expand(b, -1, -1), self.to_k @ pixels.mT), dim=-1)
-        mem_k, k = k.softmax(dim=-1).split((blocks.MEMORY_TOKENS, height * width), dim=-1)
-        context = torch.baddbmm(mem_k @ self.mem_v, k @ pixels, self.to_v.expand(b, -1, -1))
-        context = context.mul_(self.same_head) @ self.to_out  # (B, hidden, C)
-        return self.norm_out(image(torch.baddbmm(self.bias, q.flatten(2), context), height, width))
+        height, width = x.shape[2:]
+        pixels = rows(unit(x))
+        q = F.linear(pixels, self.to_q).exp_().unflatten(-1, (self.heads, self.d))
+        q = q.div_(q.sum(dim=-1, keepdim=True)).flatten(2)
+        k = (self.to_k @ pixels.mT).exp_()  # (B, hidden, HW)
+        context = torch.baddbmm(self.memory, k @ pixels, self.to_v.expand(len(x), -1, -1))
+        context = context.mul_(self.same_head).div_(k.sum(dim=-1, keepdim=True) + self.memory_sum)
+        out = torch.baddbmm(self.bias, q, context @ self.to_out)
+        return self.norm_out(image(out, height, width))
+
+
+def _to_qkv(attention: blocks.LinearAttention) -> Tensor:
+    """(3, hidden, C): the weights of queries, keys and values, with the norm's gain."""
+    norm = attention.norm
+    weights = attention.to_qkv.weight.flatten(1) * (norm.g * norm.root_dim).flatten()
+    return weights.unflatten(0, (3, -1))
 
 
 class Attention(nn.Module):
@@ -203,8 +226,9 @@ def _refuse(*_: object) -> None:
 
 
 def _replaced(module: nn.Module) -> nn.Module:
-    if type(module) in PACKED:
-        return PACKED[type(module)](module)
+    kind = PACKED.get(type(module))
+    if kind is not None and (kind is not LinearAttention or kind.fits(module)):
+        return kind(module)
     if isinstance(module, nn.Sequential) and tuple(map(type, module)) in RESIZING:
         return RESIZING[tuple(map(type, module))](module[1])
     for name, child in module.named_children():
