@@ -4,7 +4,8 @@
 
 FLOPs are counted by torch over one forward pass; the rates are those of the largest matrix product
 and of copying a large array, measured here, by all threads, best of several. No way to run the
-network can be faster than FLOPs / rate; what real layers reach is in the last columns.
+network can be faster than FLOPs / rate; what real layers reach is in the last columns. A second
+table says the same of a training step in our defaults: forward, backward, Adam and the average.
 """
 
 import argparse
@@ -21,8 +22,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from families import CIFAR10  # noqa: E402 (the repository's folders are not installed)
 
-from ddpm_hub import GaussianDiffusion, Unet, UNet2D  # noqa: E402
+from ddpm_hub import GaussianDiffusion, TrainConfig, Unet, UNet2D  # noqa: E402
 from ddpm_hub.nets.packed import packed  # noqa: E402
+from ddpm_hub.training import loop  # noqa: E402
 
 SIZE, ROUNDS = 2048, 8
 COURSE = {"dim": 64, "dim_mults": (1, 2, 4, 8)}
@@ -76,8 +78,27 @@ def row(net, batch, side, rates):
     return flops / 1e9, [1e3 * s for s in (*floors, *took)]
 
 
+def step_row(net, batch, side, rate):
+    """GFLOP an image of a training step, and milliseconds an image: the floor, and ours."""
+    config = TrainConfig(
+        train_batch_size=batch,
+        train_num_steps=10**9,
+        save_and_sample_every=10**9,
+        results_folder=None,
+        mixed_precision="auto",
+    )
+    pixels = torch.randint(0, 256, (128, net.channels, side, side), dtype=torch.uint8)
+    process = GaussianDiffusion(copy.deepcopy(net).train(), image_size=side)
+    events = loop.Training(process, pixels, config).events()
+    next(events)
+    with FlopCounterMode(display=False) as counter:
+        next(events)
+    flops = counter.get_total_flops() / batch
+    return flops / 1e9, 1e3 * flops / rate, 1e3 * best(lambda: next(events), 5) / batch
+
+
 def main():
-    """Print the rates, then a table."""
+    """Print the rates, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
     options = parser.parse_args()
@@ -94,6 +115,14 @@ def main():
         print(
             f"| {name} | {flops:.2f} | {low32:.2f} ms | {low16:.2f} ms | {eager:.2f} ms | "
             f"{quick:.2f} ms | {low16 / quick:.0%} |",
+            flush=True,
+        )
+    print("\n| training step | GFLOP | floor bf16 | ours, bf16 autocast | share |")
+    print("|---|---|---|---|---|")
+    for name, (net, batch, side) in networks().items():
+        flops, floor, took = step_row(net, batch, side, rates[1])
+        print(
+            f"| {name} | {flops:.2f} | {floor:.2f} ms | {took:.2f} ms | {floor / took:.0%} |",
             flush=True,
         )
 

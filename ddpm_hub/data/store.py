@@ -14,6 +14,7 @@ import os
 import shutil
 import struct
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,9 @@ FREE_SHARE = 4  # ... and so is what would take more than this part of the free 
 FORMAT = 1  # of the file, and of the way pixels are made: another number, and all is read again
 MAGIC = b"ddpm_hub"
 CHUNKS = 1000  # that the pictures are dealt out in: few to hand over, many to watch and to share
+TRIED = 8  # pictures that are timed before it is known how many threads are worth while
+QUICK = 3e-4  # seconds: of a smaller picture most is Python's share, which threads only fight for
+TOGETHER = 32  # such pictures at least are handed over at once
 
 
 class Pictures(NamedTuple):
@@ -102,23 +106,30 @@ def _fill(
 ) -> dict[int, str]:
     """Decode picture i into pixels[i]; gives back those that could not be: index -> why."""
     count, refused, stop = len(pixels), {}, threading.Event()
-    chunk = -(-count // CHUNKS) or 1
 
-    def some(start: int) -> int:
-        end = min(start + chunk, count)
-        for i in range(start, end):
+    def one(i: int) -> float:
+        begun = time.perf_counter()
+        try:
+            pixels[i] = read(i)
+        except Unreadable as error:
+            refused[i] = error.why
+        return time.perf_counter() - begun
+
+    def some(numbers: range) -> int:
+        for i in numbers:
             if stop.is_set():
                 break
-            try:
-                pixels[i] = read(i)
-            except Unreadable as error:
-                refused[i] = error.why
-        return end
+            one(i)
+        return numbers.stop
 
-    pool = ThreadPoolExecutor(workers(), thread_name_prefix="decode")
+    tried = min(TRIED, count)
+    quick = min(map(one, range(tried)), default=0) < QUICK
+    chunk = max(-(-count // CHUNKS), TOGETHER if quick else 1)
+    chunks = [range(i, min(i + chunk, count)) for i in range(tried, count, chunk)]
+    pool = ThreadPoolExecutor(1 if quick else workers(), thread_name_prefix="decode")
     try:
         with told(progress, count) as tell:
-            for done in pool.map(some, range(0, count, chunk)):
+            for done in pool.map(some, chunks):
                 tell(done)
     finally:  # Ctrl-C, or `progress` had enough: what runs ends after its picture
         stop.set()

@@ -138,6 +138,23 @@ def test_whoever_watches_sees_all_and_can_stop_it(where, cache, monkeypatch):
     assert len(images_in(cache) if cache.exists() else ()) == (where == "file")
 
 
+def test_only_pictures_that_take_a_while_are_worth_threads(monkeypatch):
+    monkeypatch.setattr(store, "workers", lambda: 4)
+
+    def threads(seconds):
+        names = set()
+
+        def read(i):
+            names.add(threading.current_thread().name)
+            time.sleep(seconds)
+            return np.zeros(SHAPE, np.uint8)
+
+        decode(pictures(100, "timed", (), read), SHAPE, False)
+        return len(names - {threading.current_thread().name})
+
+    assert threads(0) == 1 and threads(0.002) == 4
+
+
 def test_a_bar_is_drawn_only_where_it_is_wanted(capsys):
     with store.told(False, 10) as tell:
         tell(10)
