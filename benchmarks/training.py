@@ -59,13 +59,13 @@ def reference(peers):
         raise SystemExit(f"{error}: install the peers as the head of this file says") from error
 
 
-def write_jpegs(folder, count):
-    """The bundled garments as `count` colour JPEGs of 32 x 32, quality 95."""
+def write_jpegs(folder, count, side=SIZE):
+    """The bundled garments as `count` colour JPEGs of side x side, quality 95."""
     images = load_data("bundled", (SIZE, SIZE), 3, progress=False).images
     from ddpm_hub.images import to_pil
 
     for i, image in enumerate(to_pil(images[:count].float() / 255)):
-        image.save(folder / f"{i:05d}.jpg", quality=95)
+        image.resize((side, side)).save(folder / f"{i:05d}.jpg", quality=95)
 
 
 class Theirs:

@@ -122,18 +122,20 @@ def _fill(
             one(i)
         return numbers.stop
 
-    tried = min(TRIED, count)
-    quick = min(map(one, range(tried)), default=0) < QUICK
-    chunk = max(-(-count // CHUNKS), TOGETHER if quick else 1)
-    chunks = [range(i, min(i + chunk, count)) for i in range(tried, count, chunk)]
-    pool = ThreadPoolExecutor(1 if quick else workers(), thread_name_prefix="decode")
-    try:
-        with told(progress, count) as tell:
+    with told(progress, count) as tell:
+        tried, quick = min(TRIED, count), False
+        for i in range(tried):
+            quick |= one(i) < QUICK
+            tell(i + 1)
+        chunk = max(-(-count // CHUNKS), TOGETHER if quick else 1)
+        chunks = [range(i, min(i + chunk, count)) for i in range(tried, count, chunk)]
+        pool = ThreadPoolExecutor(1 if quick else workers(), thread_name_prefix="decode")
+        try:
             for done in pool.map(some, chunks):
                 tell(done)
-    finally:  # Ctrl-C, or `progress` had enough: what runs ends after its picture
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        finally:  # Ctrl-C, or `progress` had enough: what runs ends after its picture
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
     return dict(sorted(refused.items()))
 
 

@@ -83,7 +83,6 @@ def about(diffusion: GaussianDiffusion, drawing: Drawing) -> dict[str, Any]:
     stream = _stream(diffusion, drawing, 0)
     state = stream.state()
     net = getattr(diffusion.model, "_orig_mod", diffusion.model)
-    autocast = runtime.precision(diffusion.device, drawing.mixed_precision)
     return {
         "weights": weights_of(diffusion),
         "diffusion": plain(diffusion.config),
@@ -96,7 +95,7 @@ def about(diffusion: GaussianDiffusion, drawing: Drawing) -> dict[str, Any]:
         "options": _plain_options(drawing.options),
         "seed": drawing.seed,
         "batch_size": drawing.batch_size,
-        "precision": PACKED if drawing.runtime == "packed" else autocast,
+        "precision": PACKED if drawing.runtime == "packed" else _autocast(diffusion, drawing),
         "device": diffusion.device.type,
     }
 
@@ -129,7 +128,7 @@ def draw_stream(
     if team.leads:
         pieces.open()
     _wait(team, diffusion.device)  # nobody draws before all have seen what is missing
-    with _layout(fast, facts["precision"]):
+    with _layout(fast, _autocast(diffusion, drawing)):
         yield from _draw(fast, drawing, pieces, missing[team.rank :: team.size])
     _wait(team, diffusion.device)
     return Samples(torch.from_numpy(pieces.joined())[: drawing.n], facts)
@@ -138,8 +137,7 @@ def draw_stream(
 def _draw(
     diffusion: GaussianDiffusion, drawing: Drawing, pieces: Pieces, numbers: list[int]
 ) -> Work[None]:
-    steps = pieces.about["steps"]
-    precision = "no" if pieces.about["precision"] == PACKED else pieces.about["precision"]
+    steps, precision = pieces.about["steps"], _autocast(diffusion, drawing)
     for done, k in enumerate(numbers):
         if pieces.has(k):  # another run that shares the cache was faster
             continue
@@ -170,6 +168,11 @@ def _stream(diffusion: GaussianDiffusion, drawing: Drawing, chunk: int):
     )
 
 
+def _autocast(diffusion: GaussianDiffusion, drawing: Drawing) -> str:
+    """The number format that autocast puts the network in: "no", "bf16" or "fp16"."""
+    return runtime.precision(diffusion.device, drawing.mixed_precision)
+
+
 def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options as JSON takes them, without what is None or already said by times and eta."""
     said = ("spacing", "eta")
@@ -184,7 +187,7 @@ def _wait(team: Team, device: torch.device) -> None:
 @contextmanager
 def _layout(module: nn.Module, precision: str) -> Iterator[None]:
     """Half precision is fastest with the channels last; afterwards all lies as it lay."""
-    if precision in ("no", PACKED):
+    if precision == "no":
         yield
         return
     others = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.weight.is_contiguous()]
