@@ -35,6 +35,7 @@ bench: $(VENV)/.bench ## speed beside the peers' and the machine's limit: networ
 	$(PY) benchmarks/sampling.py
 	$(PY) benchmarks/opening.py
 	$(PY) benchmarks/loading.py
+	$(PY) benchmarks/keeping.py
 	$(PY) benchmarks/training.py
 	$(PY) benchmarks/streaming.py
 

@@ -10,6 +10,7 @@ table says the same of a training step in our defaults: forward, backward, Adam 
 
 import argparse
 import copy
+import json
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from families import CIFAR10  # noqa: E402 (the repository's folders are not installed)
+from report import ms, show  # noqa: E402
 
 from ddpm_hub import GaussianDiffusion, TrainConfig, Unet, UNet2D  # noqa: E402
 from ddpm_hub.nets.packed import packed  # noqa: E402
@@ -65,21 +67,25 @@ def networks():
 
 
 @torch.no_grad()
-def row(net, batch, side, rates):
-    """GFLOP an image, and milliseconds an image: floors, and what our two ways take."""
+def drawing(net, batch, side, rates):
+    """FLOPs of one image, and seconds: floors, and what our two ways take."""
     net = copy.deepcopy(net).eval()
     x, t = torch.randn(batch, net.channels, side, side), torch.full((batch,), 500)
     with FlopCounterMode(display=False) as counter:
         net(x, t)
     flops = counter.get_total_flops() / batch
     quick, small = packed(net), x.bfloat16()
-    took = best(lambda: net(x, t), 5) / batch, best(lambda: quick(small, t), 5) / batch
-    floors = [flops / rate for rate in rates]
-    return flops / 1e9, [1e3 * s for s in (*floors, *took)]
+    return {
+        "flop": flops,
+        "floor_float32_s": flops / rates[0],
+        "floor_bf16_s": flops / rates[1],
+        "eager_s": best(lambda: net(x, t), 5) / batch,
+        "ours_s": best(lambda: quick(small, t), 5) / batch,
+    }
 
 
-def step_row(net, batch, side, rate):
-    """GFLOP an image of a training step, and milliseconds an image: the floor, and ours."""
+def training(net, batch, side, rates):
+    """FLOPs of one image in a training step, and seconds: the floor, and ours."""
     config = TrainConfig(
         train_batch_size=batch,
         train_num_steps=10**9,
@@ -94,37 +100,56 @@ def step_row(net, batch, side, rate):
     with FlopCounterMode(display=False) as counter:
         next(events)
     flops = counter.get_total_flops() / batch
-    return flops / 1e9, 1e3 * flops / rate, 1e3 * best(lambda: next(events), 5) / batch
+    return {
+        "flop": flops,
+        "floor_bf16_s": flops / rates[1],
+        "ours_s": best(lambda: next(events), 5) / batch,
+    }
+
+
+def rows(work, rates):
+    """One for each network."""
+    for name, given in networks().items():
+        yield {"work": work.__name__, "network": name, **work(*given, rates)}
+
+
+START = {"network": lambda row: row["network"], "GFLOP": lambda row: f"{row['flop'] / 1e9:.2f}"}
+END = {"share": lambda row: f"{row['floor_bf16_s'] / row['ours_s']:.0%}"}
+TABLES = {
+    drawing: START
+    | {
+        "floor float32 ms": ms("floor_float32_s", 2),
+        "floor bf16 ms": ms("floor_bf16_s", 2),
+        "eager float32 ms": ms("eager_s", 2),
+        "packed bf16 ms": ms("ours_s", 2),
+    }
+    | END,
+    training: START
+    | {"floor bf16 ms": ms("floor_bf16_s", 2), "ours, bf16 autocast ms": ms("ours_s", 2)}
+    | END,
+}
 
 
 def main():
-    """Print the rates, then the tables."""
+    """Print the rates, then the tables; or JSON objects."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
+    parser.add_argument("--json", action="store_true", help="one object per row")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     rates = [matrix_rate(torch.float32), matrix_rate(torch.bfloat16)]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads: ", end="")
-    print(f"float32 {rates[0] / 1e9:.0f}, bf16 {rates[1] / 1e9:.0f} GFLOP/s; ", end="")
-    print(f"copying {bandwidth() / 1e9:.1f} GB/s\n")
-    print("| network | GFLOP | floor float32 | floor bf16 | eager float32 | packed bf16 | share |")
-    print("|---|---|---|---|---|---|---|")
-    for name, (net, batch, side) in networks().items():
-        flops, (low32, low16, eager, quick) = row(net, batch, side, rates)
-        print(
-            f"| {name} | {flops:.2f} | {low32:.2f} ms | {low16:.2f} ms | {eager:.2f} ms | "
-            f"{quick:.2f} ms | {low16 / quick:.0%} |",
-            flush=True,
-        )
-    print("\n| training step | GFLOP | floor bf16 | ours, bf16 autocast | share |")
-    print("|---|---|---|---|---|")
-    for name, (net, batch, side) in networks().items():
-        flops, floor, took = step_row(net, batch, side, rates[1])
-        print(
-            f"| {name} | {flops:.2f} | {floor:.2f} ms | {took:.2f} ms | {floor / took:.0%} |",
-            flush=True,
-        )
+    if options.json:
+        names = ("float32_flop_per_s", "bf16_flop_per_s", "copied_bytes_per_s")
+        print(json.dumps(dict(zip(names, (*rates, bandwidth()), strict=True))))
+    else:
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads: ", end="")
+        print(f"float32 {rates[0] / 1e9:.0f}, bf16 {rates[1] / 1e9:.0f} GFLOP/s; ", end="")
+        print(f"copying {bandwidth() / 1e9:.1f} GB/s")
+    for work, cells in TABLES.items():
+        if not options.json:
+            print()
+        show(rows(work, rates), cells, options.json)
 
 
 if __name__ == "__main__":

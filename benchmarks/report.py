@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
@@ -16,6 +18,17 @@ def parser_of(doc, rounds, batch):
     return parser
 
 
+def apart(function, *arguments):
+    """`function(*arguments)`, which says what it measured, in a fresh process.
+
+    For one measurement decides how malloc treats the next: after some large networks it asks the
+    system for nothing any more, and a program that starts anew does not meet it like that.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 def report(measure, options, cells):
     """Print what `measure(options)` yields, as it comes: JSON objects, or rows of a table.
 
@@ -26,12 +39,17 @@ def report(measure, options, cells):
     if not options.json:
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, ", end="")
         print(f"batch {options.batch}, {options.rounds} rounds\n")
+    show(measure(options), cells, options.json)
+
+
+def show(rows, cells, as_json):
+    """Print `rows` as they come: JSON objects, or the `cells` of a table."""
+    if not as_json:
         print("| " + " | ".join(cells) + " |")
         print("|---" * len(cells) + "|")
-    for row in measure(options):
+    for row in rows:
         told = (cell(row) for cell in cells.values())
-        line = json.dumps(row) if options.json else "| " + " | ".join(told) + " |"
-        print(line, flush=True)
+        print(json.dumps(row) if as_json else "| " + " | ".join(told) + " |", flush=True)
 
 
 def ms(key, digits=1):

@@ -3,9 +3,10 @@
     make bench                             or  .venv/bin/python benchmarks/unet.py [--json]
 
 Interleaved: each round times one forward of ours and one of theirs, in changing order, so that
-whatever else the machine does falls on both. Reported is the median over rounds of the ratio of
-times, with its quartiles; medians of ratios outlast a busy neighbour better than ratios of medians.
-Both networks run without gradients and must agree before anything is timed.
+whatever else the machine does falls on both; each row in a process of its own. Reported is the
+median over rounds of the ratio of times, with its quartiles; medians of ratios outlast a busy
+neighbour better than ratios of medians. Both networks run without gradients and must agree before
+anything is timed.
 """
 
 import copy
@@ -20,20 +21,23 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from peers import reference  # noqa: E402 (the repository's folders are not installed)
-from report import ms, parser_of, ratio, report  # noqa: E402
+from report import apart, ms, parser_of, ratio, report  # noqa: E402
 
 from ddpm_hub import Unet  # noqa: E402
-from ddpm_hub.nets.packed import packed  # noqa: E402
+from ddpm_hub.fast import WAYS  # noqa: E402
 
 NETWORKS = {
     "28x28x1, dim 32 (1, 2, 4)": ({"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}, 28),
     "32x32x3, dim 64 (1, 2, 4, 8)": ({"dim": 64, "dim_mults": (1, 2, 4, 8), "channels": 3}, 32),
 }
 FAST, HALF = "bf16 autocast, channels_last", "bf16 autocast"
-PACKED = "packed, as accelerated() has it"
+COPY = "{}, as accelerated() has it"
 # (ours, theirs): alike, then our fast modes against what a program of the reference starts from
 MODES = [("float32", "float32"), (FAST, FAST), (FAST, HALF), (FAST, "float32")]
-MODES += [(PACKED, FAST), (PACKED, "float32")]
+COPIES = {  # what accelerated() may choose, by kind of device
+    "cpu": {COPY.format("packed"): "packed"},
+    "cuda": {COPY.format("half"): "half", COPY.format("graphed"): "graphed"},
+}
 
 
 def twins(arguments):
@@ -47,8 +51,8 @@ def twins(arguments):
 
 def forward(net, x, times, mode):
     """A function of nothing that runs `net` once in `mode`."""
-    if mode == PACKED:
-        net, x = packed(net), x.bfloat16()
+    if way := COPIES.get(x.device.type, {}).get(mode):
+        net, x = WAYS[way].make(net), x.bfloat16()
         return lambda: net(x, times)
     layout = torch.channels_last if mode == FAST else torch.contiguous_format
     # a copy, since the same network may be timed in the other layout right beside it
@@ -90,7 +94,6 @@ def compare(runs, rounds, clock):
     }
 
 
-@torch.no_grad()
 def agree(networks, x, times):
     """Fail unless both networks say the same; float32."""
     a, b = (net(x, times) for net in networks)
@@ -99,26 +102,27 @@ def agree(networks, x, times):
         raise SystemExit(f"the networks differ by {worst:.2g}: nothing is timed")
 
 
-def measure(options):
-    """One row for each network and pair of modes."""
+@torch.no_grad()
+def row(options, name, modes):
+    """Of one network and pair of modes."""
     clock = time.process_time if options.cpu_time else time.perf_counter
     times = torch.linspace(0, 999, options.batch, device=options.device).long()
-    for name, (arguments, size) in NETWORKS.items():
-        networks = [net.to(options.device) for net in twins(arguments)]
-        x = torch.randn(options.batch, arguments["channels"], size, size, device=options.device)
-        agree(networks, x, times)
-        for modes in MODES:
-            if PACKED in modes and options.device != "cpu":
-                continue
-            runs = [forward(net, x, times, mode) for net, mode in zip(networks, modes, strict=True)]
-            row = compare(runs, options.rounds, clock)
-            yield {
-                "network": name,
-                "batch": options.batch,
-                "ours": modes[0],
-                "reference": modes[1],
-                **row,
-            }
+    arguments, size = NETWORKS[name]
+    networks = [net.to(options.device) for net in twins(arguments)]
+    x = torch.randn(options.batch, arguments["channels"], size, size, device=options.device)
+    agree(networks, x, times)
+    runs = [forward(net, x, times, mode) for net, mode in zip(networks, modes, strict=True)]
+    told = {"network": name, "batch": options.batch, "ours": modes[0], "reference": modes[1]}
+    return told | compare(runs, options.rounds, clock)
+
+
+def measure(options):
+    """Rows, as they are found."""
+    copies = COPIES.get(torch.device(options.device).type, {})
+    pairs = MODES + [(ours, theirs) for ours in copies for theirs in (FAST, "float32")]
+    for name in NETWORKS:
+        for modes in pairs:
+            yield apart(row, options, name, modes)
 
 
 CELLS = {

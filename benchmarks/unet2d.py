@@ -4,10 +4,10 @@
 
 The network is that of google/ddpm-cifar10-32, its weights drawn. diffusers runs as a program of it
 starts: eager, float32, torch.optim.Adam. Ours runs in float32, and as it does by default:
-`accelerated()` for drawing, bf16 autocast and fused Adam for training. Interleaved as in unet.py.
+`accelerated()` for drawing, bf16 autocast and fused Adam for training. Interleaved and apart
+as in unet.py.
 """
 
-import copy
 import sys
 import time
 from pathlib import Path
@@ -19,11 +19,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from diffusers import UNet2DModel  # noqa: E402 (the repository's folders are not installed)
 from families import CIFAR10  # noqa: E402
-from report import beside, parser_of, report  # noqa: E402
+from report import apart, beside, parser_of, report  # noqa: E402
 from unet import compare  # noqa: E402
 
 from ddpm_hub import UNet2D, runtime  # noqa: E402
 from ddpm_hub.nets.packed import packed  # noqa: E402
+
+CPU = torch.device("cpu")
 
 
 class Step:
@@ -44,43 +46,49 @@ class Step:
         self.optimizer.step()
 
 
-def forwards(theirs, ours, x, times):
-    """{way: (ours, theirs)} of a forward pass."""
-    plain, small = packed(ours), x.bfloat16()
-    reference = lambda: theirs(x, times)  # noqa: E731
-    return {
-        "forward, float32": (lambda: ours(x, times), reference),
-        "forward, accelerated (packed bf16)": (lambda: plain(small, times), reference),
-    }
+def steps(theirs, ours, x, times, half):
+    """(ours, theirs): a training step, theirs in float32."""
+    return Step(ours, x, times, half, fused=True), Step(theirs, x, times)
 
 
-def steps(theirs, ours, x, times):
-    """{way: (ours, theirs)} of a training step."""
-    reference = Step(theirs, x, times)
-    half = runtime.has_bf16(x.device)
-    return {
-        "training step, float32": (Step(copy.deepcopy(ours), x, times, fused=True), reference),
-        "training step, default (bf16)": (Step(ours, x, times, half, fused=True), reference),
-    }
+def drawing(theirs, ours, x, times):
+    """(ours, theirs): a forward pass, ours by the packed copy."""
+    quick, small = packed(ours), x.bfloat16()
+    return lambda: quick(small, times), lambda: theirs(x, times)
 
 
-def measure(options):
-    """Rows, as they are found."""
+# {work: a function of networks and batch that gives (ours, theirs)}
+WORK = {
+    "forward, float32": lambda theirs, ours, *x: (lambda: ours(*x), lambda: theirs(*x)),
+    "forward, accelerated (packed bf16)": drawing,
+    "training step, float32": lambda *given: steps(*given, half=False),
+    "training step, default (bf16)": lambda *given: steps(*given, half=runtime.has_bf16(CPU)),
+}
+
+
+def twins():
+    """(theirs, ours) with the same weights."""
     torch.manual_seed(0)
-    theirs = UNet2DModel(**CIFAR10).eval()
-    ours = UNet2D(**CIFAR10).eval()
+    theirs, ours = UNet2DModel(**CIFAR10).eval(), UNet2D(**CIFAR10).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    x = torch.randn(options.batch, 3, 32, 32)
-    times = torch.linspace(0, 999, options.batch).long()
+    return theirs, ours
+
+
+def row(options, work):
+    """Of one kind of work."""
+    theirs, ours = twins()
+    x, times = torch.randn(options.batch, 3, 32, 32), torch.linspace(0, 999, options.batch).long()
     with torch.no_grad():
         worst = (ours(x, times) - theirs(x, times).sample).abs().max().item()
     if worst > 1e-4:
         raise SystemExit(f"the networks differ by {worst:.2g}: nothing is timed")
-    for work in (forwards, steps):
-        for way, runs in work(theirs, ours, x, times).items():
-            yield {"work": way, "batch": options.batch} | compare(
-                runs, options.rounds, time.perf_counter
-            )
+    runs = WORK[work](theirs, ours, x, times)
+    return {"work": work, "batch": options.batch} | compare(runs, options.rounds, time.perf_counter)
+
+
+def measure(options):
+    """Rows, as they are found, each in a process of its own."""
+    return (apart(row, options, work) for work in WORK)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Which way a network answers fastest on this machine: measured once, remembered, and said.
 
 In the room: the ways, and the choice between them. Not in the room: how a way works
-(`nets/packed.py`), and what hardware offers (`runtime.py`). The network as it is to be read is
-always one of the ways, "eager", and the only one whose numbers are float32's own.
+(`nets/half.py`, `nets/packed.py`, `nets/graphed.py`), and what hardware offers (`runtime.py`). The
+network as it is to be read is always one of the ways, "eager", and the only one whose numbers are
+float32's own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import os
 import platform
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +23,34 @@ from torch import Tensor, nn
 
 from ddpm_hub import files, runtime
 from ddpm_hub.errors import ConfigError, check_choice
+from ddpm_hub.nets.graphed import graphed
+from ddpm_hub.nets.half import half
 from ddpm_hub.nets.packed import packed
 
-RUNTIMES = ("auto", "eager", "packed")
+
+class Way(NamedTuple):
+    """How a network can be called: what makes the copy, and for which kind of device, if one."""
+
+    make: Callable[[nn.Module], nn.Module]
+    device: str | None = None
+
+
+WAYS = {
+    "eager": Way(lambda net: net),
+    "packed": Way(packed, "cpu"),
+    "half": Way(half),
+    "graphed": Way(lambda net: graphed(half(net)), "cuda"),
+    "compiled": Way(lambda net: runtime.compile(half(net))),
+}
+RUNTIMES = ("auto", *WAYS)
+# what "auto" tries, by kind of device: nothing that takes minutes to be made
+RACED = {"cpu": ("eager", "packed"), "cuda": ("eager", "half", "graphed")}
 ROUNDS = 3  # calls of each way that are timed, after one that warms up
 REMEMBERED = 200  # choices, of all networks on this machine
 
 
 class Choice(NamedTuple):
-    """What was chosen: a row of RUNTIMES, and why, for people."""
+    """What was chosen: a row of WAYS, and why, for people."""
 
     runtime: str
     why: str
@@ -37,17 +59,17 @@ class Choice(NamedTuple):
 def choose(net: nn.Module, shape: tuple[int, ...], wanted: str = "auto") -> Choice:
     """How `net` is to be called on batches of `shape`, (B, C, H, W).
 
-    "auto" calls it both ways, ROUNDS times each, unless this machine remembers having done so.
-    Raises ConfigError for a way that there is none of, or that this machine does not offer.
+    "auto" calls it every way of RACED, ROUNDS times each, unless this machine remembers having done
+    so. Raises ConfigError for a way that there is none of, or that this machine does not offer.
     """
     check_choice("runtime", wanted, RUNTIMES)
-    lack = _lack(net)
-    if wanted == "packed" and lack:
-        raise ConfigError(f"runtime 'packed' is not for this machine: {lack}; use 'eager'")
+    lack = _lack(net, wanted)
+    if wanted == "auto" and lack:
+        return Choice("eager", lack)
+    if lack:
+        raise ConfigError(f"runtime {wanted!r} is not for this machine: {lack}; use 'eager'")
     if wanted != "auto":
         return Choice(wanted, "as asked for")
-    if lack:
-        return Choice("eager", lack)
     key = _key(net, shape)
     known = _memory().get(key)
     seconds = known if _is_timing(known) else _remembered(key, _race(net, shape))
@@ -58,46 +80,63 @@ def choose(net: nn.Module, shape: tuple[int, ...], wanted: str = "auto") -> Choi
 
 def prepared(net: nn.Module, choice: Choice) -> nn.Module:
     """`net` itself, or the copy of it that was chosen."""
-    return packed(net) if choice.runtime == "packed" else net
+    return WAYS[choice.runtime].make(net)
 
 
-def _lack(net: nn.Module) -> str | None:
-    """Why there is no other way here than "eager"; None if there is."""
+def _lack(net: nn.Module, wanted: str) -> str | None:
+    """Why `net` cannot be called so here, or for "auto" not otherwise than "eager"; else None."""
+    if wanted == "eager":
+        return None
     weights = next(net.parameters())
-    if weights.device.type != "cpu":
-        return f"the weights are on {weights.device.type}, and packing is for the CPU"
+    here = weights.device.type
+    meant = tuple(RACED) if wanted == "auto" else (WAYS[wanted].device or here,)
+    if here not in meant:
+        return f"the weights are on {here}, and {wanted!r} is for {' or '.join(meant)}"
     if weights.dtype != torch.float32:
-        return f"the weights are {weights.dtype}, and packing is for float32"
+        return f"the weights are {weights.dtype}, and fast copies are made of float32"
     if not runtime.has_bf16(weights.device):
         return "this processor has no bfloat16 arithmetic"
-    return None if torch.backends.mkldnn.is_available() else "this torch has no oneDNN"
+    if here == "cpu" and wanted in ("auto", "packed") and not torch.backends.mkldnn.is_available():
+        return "this torch has no oneDNN"
+    return None
 
 
 # ---- measuring ----------------------------------------------------------------------------------
 @torch.no_grad()
 def _race(net: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
-    """Seconds of one call each way: the best of ROUNDS, in turns."""
-    x, t = torch.zeros(shape), torch.zeros(shape[0], dtype=torch.long)
-    calls = {"eager": (net, x), "packed": (packed(net), x.bfloat16())}
-    best = dict.fromkeys(calls, float("inf"))
+    """Seconds of one call each way that works here: the best of ROUNDS, in turns."""
+    device, best = next(net.parameters()).device, {}
+    x, t = torch.zeros(shape, device=device), torch.zeros(shape[0], dtype=torch.long, device=device)
+    copies = {way: WAYS[way].make(net) for way in RACED[device.type]}
     with runtime.eval_mode(net):
-        for rounds in range(ROUNDS + 1):
-            for way, (called, image) in calls.items():
-                taken = _seconds(called, image, t)
-                best[way] = min(best[way], taken) if rounds else best[way]
+        for way, called in copies.items():
+            try:
+                _seconds(called, x, t)  # the first call warms up
+                best[way] = float("inf")
+            except RuntimeError as error:  # not enough memory, a driver that cannot do it
+                if way == "eager":
+                    raise
+                warnings.warn(f"runtime {way!r} does not work here: {error}", stacklevel=2)
+        for _ in range(ROUNDS):
+            for way in best:
+                best[way] = min(best[way], _seconds(copies[way], x, t))
     return best
 
 
 def _seconds(net: nn.Module, x: Tensor, t: Tensor) -> float:
+    x = x.to(next(net.parameters()).dtype)
     begun = time.perf_counter()
     net(x, t)
+    if x.device.type != "cpu":
+        torch.accelerator.synchronize(x.device)
     return time.perf_counter() - begun
 
 
 # ---- remembering --------------------------------------------------------------------------------
 def _key(net: nn.Module, shape: tuple[int, ...]) -> str:
     """What the figures depend on: the machine, torch, the network's kind, the batch."""
-    machine = (platform.processor(), platform.machine(), platform.node(), torch.get_num_threads())
+    device = runtime.describe(next(net.parameters()).device)
+    machine = (platform.processor(), platform.machine(), platform.node(), device)
     config = getattr(net, "config", None) or [tuple(p.shape) for p in net.parameters()]
     told = json.dumps([machine, torch.__version__, type(net).__name__, config, shape], default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -119,7 +158,8 @@ def _memory() -> dict[str, Any]:
 def _is_timing(known: Any) -> bool:
     return (
         isinstance(known, dict)
-        and set(known) == {"eager", "packed"}
+        and "eager" in known
+        and known.keys() <= WAYS.keys()
         and all(isinstance(taken, float) and taken > 0 for taken in known.values())
     )
 

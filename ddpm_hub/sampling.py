@@ -47,9 +47,11 @@ class SamplingProcess(DenoisingLoss):
 
         runtime: "auto" measures what is faster on this machine, once (about a second) for each
             kind of network and batch size; "packed" is bfloat16 with weights packed for the CPU;
-            "eager" gives the process itself.
+            "half" is bfloat16 and no more; "graphed" is that, replayed from CUDA graphs;
+            "compiled" is that through torch.compile, which takes a minute or more when it is first
+            called, so that "auto" never tries it; "eager" gives the process itself.
 
-        Raises ConfigError for another runtime, or "packed" where there is none.
+        Raises ConfigError for another runtime, or one that this machine does not offer.
         """
         check_int("batch_size", batch_size, 1, 1_000_000)
         shape = (batch_size, self.model.channels, *self.image_size)

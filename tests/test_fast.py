@@ -1,6 +1,7 @@
 """Fast copies of networks: that they agree, what is chosen, and that nobody saves one."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +13,7 @@ from ddpm_hub import GaussianDiffusion, Unet, UNet2D, fast, runtime
 from ddpm_hub.errors import ConfigError
 from ddpm_hub.nets import blocks
 from ddpm_hub.nets import packed as layers
+from ddpm_hub.nets.half import half
 from ddpm_hub.nets.packed import packed
 
 SMALL = {"dim": 16, "dim_mults": (1, 2, 2), "channels": 3}
@@ -61,6 +63,41 @@ def test_a_packed_copy_agrees_with_its_network(name):
         x, t = torch.randn(batch, net.channels, 16, 16), torch.randint(1000, (batch,))
         said, want = copied(x.bfloat16(), t).float(), net(x, t)
         assert (said - want).norm() < 2e-2 * want.norm()
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_a_copy_in_half_precision_agrees_with_its_network(name):
+    net = seeded(NETS[name])
+    x, t = torch.randn(3, net.channels, 16, 16), torch.randint(1000, (3,))
+    said, want = half(net)(x.bfloat16(), t), net(x, t)
+    assert said.dtype == torch.bfloat16
+    assert (said.float() - want).norm() < 2e-2 * want.norm()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a compiler here")
+@needs_bf16
+def test_a_compiled_copy_draws_nearly_the_same_pictures():
+    net = seeded(lambda: Unet(dim=8, dim_mults=(1,), channels=1))  # compiling takes its time
+    diffusion = GaussianDiffusion(net, image_size=8, timesteps=50)
+    quick = diffusion.accelerated("compiled", batch_size=2)
+    asked = {"steps": 3, "seed": 3, "progress": False}
+    assert 0 < (quick.sample(2, **asked) - diffusion.sample(2, **asked)).abs().mean() < 0.02
+    assert quick.runtime == ("compiled", "as asked for")
+
+
+@pytest.mark.parametrize("way", [packed, half])
+@pytest.mark.parametrize("kind", ["learned_sinusoidal_cond", "random_fourier_features"])
+@needs_bf16
+@torch.no_grad()
+def test_the_time_is_told_as_exactly_as_half_precision_can(way, kind):
+    """Rounded frequencies would be other waves altogether at the end of a chain."""
+    net = seeded(lambda: Unet(**SMALL, **{kind: True}))
+    net.time_mlp[0].weights.mul_(10)
+    net.time_mlp[1].weight[:, 0] = 0  # t itself, beside which its waves are small
+    t = torch.tensor([1, 10, 100, 500, 900, 999])
+    said, want = way(net).time_mlp(t).float(), net.time_mlp(t)
+    assert ((said - want).norm(dim=1) < 1e-2 * want.norm(dim=1)).all()
 
 
 @needs_bf16
@@ -212,6 +249,18 @@ def test_what_cannot_be_is_said():
     with pytest.raises(ConfigError, match=r"not for this machine.*float64.*use 'eager'"):
         fast.choose(net.double(), (1, 3, 16, 16), "packed")
     assert fast.choose(net, (1, 3, 16, 16)).runtime == "eager"
+
+
+@needs_bf16
+def test_a_way_that_fails_is_left_out_of_the_race(monkeypatch):
+    """Here a CUDA graph, which no CPU has."""
+    net = seeded(NETS["plain"])
+    monkeypatch.setitem(fast.RACED, "cpu", ("eager", "graphed"))
+    with pytest.warns(UserWarning, match="runtime 'graphed' does not work here"):
+        choice = fast.choose(net, (1, 3, 16, 16))
+    assert choice.runtime == "eager" and "graphed" not in choice.why
+    with pytest.raises(ConfigError, match="weights are on cpu, and 'graphed' is for cuda"):
+        fast.choose(net, (1, 3, 16, 16), "graphed")
 
 
 def test_a_batch_of_nothing_is_refused_before_anything_is_measured():

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "ddpm_hub"
 FLOORS = [
     {"version", "errors", "config", "assignment"},
     {"schedules", "spacings", "gaussians", "images", "runtime", "config_file", "files"}
-    | {"randomness", "distributed", "pickles"},
+    | {"randomness", "distributed", "pickles", "memory"},
     {"checkpoint", "weights"},
     {"card"},
     {"hub"},

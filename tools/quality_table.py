@@ -28,7 +28,7 @@ from ddpm_hub.evaluate import (
     quality_of,
     quality_stream,
 )
-from ddpm_hub.evaluate.drawing import PACKED, folder
+from ddpm_hub.evaluate.drawing import COPY, folder
 from ddpm_hub.evaluate.work import EMA
 
 SKIPPED = "-"
@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--runtime", default="eager", help="packed asks for --precision no")
+    parser.add_argument("--runtime", default="eager", help="another asks for --precision no")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--reference", type=Path, help="folder with the four idx.gz files")
     parser.add_argument("--max-calls", type=int, default=1000)
@@ -122,7 +122,7 @@ def table(args: argparse.Namespace, cells: dict, floor: float, count: int, name:
 
 def precision(args: argparse.Namespace) -> str:
     """What the network computed in, in words."""
-    return PACKED if args.runtime == "packed" else args.precision
+    return args.precision if args.runtime == "eager" else COPY.format(args.runtime)
 
 
 def shown(cell: Quality | str) -> str:

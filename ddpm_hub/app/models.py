@@ -20,6 +20,7 @@ import ddpm_hub
 from ddpm_hub import PRESETS
 from ddpm_hub.app import limits, machine
 from ddpm_hub.errors import HubError
+from ddpm_hub.memory import keep_memory
 
 MAX_MODELS = 6  # in memory, beside the bundled one, if there is room for so many
 CARD_BYTES = 64_000
@@ -221,9 +222,10 @@ def title_of(model: str) -> str:
 
 
 def prepare() -> None:
-    """Before anything is drawn: keep a core free, so that frames leave while the next is made."""
+    """Before anything is drawn: keep memory, and a core free, so that frames leave meanwhile."""
     from ddpm_hub.runtime import leave_a_core
 
+    keep_memory()
     leave_a_core()
 
 

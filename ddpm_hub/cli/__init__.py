@@ -17,6 +17,7 @@ from ddpm_hub.cli.hub import Model, Revision, convert, info, push
 from ddpm_hub.cli.space import space
 from ddpm_hub.cli.train import train
 from ddpm_hub.errors import ConfigError, DataError, DDPMHubError
+from ddpm_hub.memory import keep_memory
 from ddpm_hub.version import __version__
 
 app = typer.Typer(
@@ -61,7 +62,10 @@ def sample(  # noqa: PLR0913  each is an option of the command
     ] = None,
     runtime: Annotated[
         str,
-        typer.Option(help="eager (exact), packed (bfloat16, for CPUs) or auto: what is faster"),
+        typer.Option(
+            help="eager (exact), bfloat16 as packed (CPUs), half, graphed (GPUs) or compiled "
+            "(minutes at first), or auto: what is faster"
+        ),
     ] = "eager",
     revision: Revision = None,
 ) -> None:
@@ -103,6 +107,7 @@ def root(version: Annotated[bool, typer.Option(help="print the version")] = Fals
 
 def main() -> None:
     """The entry point: run the command, and turn our own errors into a sentence."""
+    keep_memory()
     try:
         app()
     except DDPMHubError as error:

@@ -53,7 +53,10 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         str, typer.Option(help="of sampling: no, bf16, fp16, or auto: what is fast here")
     ] = "no",
     runtime: Annotated[
-        str, typer.Option(help="of sampling: eager, or packed: bfloat16, the fast way on a CPU")
+        str,
+        typer.Option(
+            help="of sampling: eager, or in bfloat16 packed (CPU), graphed (GPU) ..."
+        ),
     ] = "eager",
     features: Annotated[
         Optional[str],  # noqa: UP045

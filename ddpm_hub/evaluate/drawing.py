@@ -23,6 +23,7 @@ from ddpm_hub.config_file import plain
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import ConfigError, check_choice, check_int
 from ddpm_hub.evaluate.work import Pieces, Progress, Work, finish, folder_of, weights_of
+from ddpm_hub.fast import WAYS
 from ddpm_hub.images import to_uint8
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.randomness import mixed_seed
@@ -33,7 +34,7 @@ OPTIONS = [
     for name in inspect.signature(GaussianDiffusion.sample_stream).parameters
     if name not in OURS
 ]
-PACKED = "bf16, packed"  # the precision of runtime "packed", in words
+COPY = "bf16, {}"  # the precision of any runtime but "eager", in words
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Drawing:
     sampler, steps: as `sample_stream` takes them; None is what the model does by default.
     batch_size: pictures drawn at once. Another one gives other pictures.
     mixed_precision: the number format of the network: "no", "bf16", "fp16" or "auto".
-    runtime: "eager", or "packed": the network's fast copy for CPUs, which is bfloat16 by itself.
+    runtime: "eager", or a fast copy of the network as `accelerated` makes it: "packed" for CPUs,
+        "graphed" for GPUs, ... These are bfloat16 by themselves.
     options: more arguments of `sample_stream`: eta, spacing, classes, guidance, ...
 
     Raises ConfigError for what cannot be; drawing itself where this machine cannot do it.
@@ -64,9 +66,11 @@ class Drawing:
         check_int("seed", self.seed, 0, 2**63 - 1)
         check_int("batch_size", self.batch_size, 1, 100_000)
         check_choice("mixed_precision", self.mixed_precision, runtime.PRECISIONS)
-        check_choice("runtime", self.runtime, ("eager", "packed"))
-        if self.runtime == "packed" and self.mixed_precision != "no":
-            raise ConfigError("runtime 'packed' is bfloat16 by itself: leave mixed_precision 'no'")
+        check_choice("runtime", self.runtime, tuple(WAYS))
+        if self.runtime != "eager" and self.mixed_precision != "no":
+            raise ConfigError(
+                f"runtime {self.runtime!r} is bfloat16 by itself: leave mixed_precision 'no'"
+            )
         for name in self.options:
             check_choice("sampling option", name, OPTIONS)
 
@@ -95,7 +99,9 @@ def about(diffusion: GaussianDiffusion, drawing: Drawing) -> dict[str, Any]:
         "options": _plain_options(drawing.options),
         "seed": drawing.seed,
         "batch_size": drawing.batch_size,
-        "precision": PACKED if drawing.runtime == "packed" else _autocast(diffusion, drawing),
+        "precision": _autocast(diffusion, drawing)
+        if drawing.runtime == "eager"
+        else COPY.format(drawing.runtime),
         "device": diffusion.device.type,
     }
 

@@ -20,10 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_hub.errors import ConfigError
 from ddpm_hub.nets import blocks
+from ddpm_hub.nets.half import for_drawing
 
-DTYPE = torch.bfloat16
 LARGEST_LOGIT = 60  # e^60 times 10^12 pixels is within float32's and bfloat16's range
 KEPT = 2  # shapes of input for which a convolution's weights stay packed: a batch, and its rest
 
@@ -216,13 +215,7 @@ RESIZING = {(nn.PixelUnshuffle, nn.Conv2d): Downsample, (nn.Upsample, nn.Conv2d)
 def packed(net: nn.Module) -> nn.Module:
     """A copy of `net` for inference on the CPU; it takes and gives bfloat16. Needs oneDNN."""
     with torch.no_grad():
-        twin = _replaced(copy.deepcopy(net))
-    twin.register_state_dict_pre_hook(_refuse)
-    return twin.to(DTYPE).eval().requires_grad_(False)
-
-
-def _refuse(*_: object) -> None:
-    raise ConfigError("this copy of a network is for drawing: save the one that it was made of")
+        return for_drawing(_replaced(copy.deepcopy(net)))
 
 
 def _replaced(module: nn.Module) -> nn.Module:
