@@ -10,7 +10,7 @@ TORCH_IN_RANGE := from importlib.metadata import version; \
   v = tuple(map(int, version("torch").split("+")[0].split("."))); \
   raise SystemExit(not (2, 10) <= v <= (2, 13, 0))
 
-.PHONY: help demo test test-long check bench browser clean
+.PHONY: help demo test test-long test-gpu check bench browser clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -24,6 +24,9 @@ test: check browser ## the whole test suite: ruff, then pytest (with a real brow
 
 test-long: $(VENV)/.test ## kill a training 50 times instead of 10, open 10,000 damaged files instead of 500
 	DDPM_HUB_KILLS=50 DDPM_HUB_FUZZ=10000 $(PY) -m pytest tests/test_resume.py tests/test_fuzz.py
+
+test-gpu: $(VENV)/.test ## on a CUDA GPU: its graphs answer as the network does
+	$(PY) -m pytest tests/gpu.py
 
 check: $(VENV)/.test ## the style check alone
 	$(PY) -m ruff check .

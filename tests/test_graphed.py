@@ -1,4 +1,4 @@
-"""Calls that a GPU replays: which recording answers which call; and, on a GPU, that it is right."""
+"""Calls that a GPU replays: which recording answers which call. That it is right: tests/gpu.py."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,12 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_hub import GaussianDiffusion, Unet, fast
 from ddpm_hub.nets import graphed as rooms
 from ddpm_hub.nets.graphed import graphed
-from ddpm_hub.nets.half import half
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs are for a GPU")
 
 
 class Doubling(nn.Module):
@@ -87,32 +83,3 @@ def test_threads_take_turns_and_get_their_own_answers(recorded):
     for start, answer in enumerate(answers):
         assert answer.flatten().tolist() == [100 + 2 * (start + i) for i in range(3)]
     assert len(recorded) == 1
-
-
-@needs_cuda
-@torch.no_grad()
-def test_a_recording_answers_as_its_network_does():
-    torch.manual_seed(0)
-    net = half(Unet(dim=32, dim_mults=(1, 2), num_classes=3)).cuda()
-    replayed = graphed(half(Unet(dim=32, dim_mults=(1, 2), num_classes=3)).cuda())
-    for mine, other in zip(replayed.parameters(), net.parameters(), strict=True):
-        mine.copy_(other)
-    for batch in (2, 3, 2, 2):
-        x = torch.randn(batch, 3, 32, 32, device="cuda", dtype=torch.bfloat16)
-        t = torch.randint(1000, (batch,), device="cuda")
-        classes = torch.randint(3, (batch,), device="cuda")
-        assert torch.equal(replayed(x, t), net(x, t))
-        assert torch.equal(replayed(x, t, classes=classes), net(x, t, classes=classes))
-
-
-@needs_cuda
-def test_a_gpu_draws_by_the_way_that_is_fastest_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    torch.manual_seed(0)
-    diffusion = GaussianDiffusion(Unet(dim=32, dim_mults=(1, 2)), image_size=32).cuda()
-    asked = {"sampler": "unipc", "steps": 5, "seed": 1, "progress": False}
-    want = diffusion.sample(4, **asked)
-    for way in ("auto", "half", "graphed"):
-        quick = diffusion.accelerated(way, batch_size=4)
-        assert quick.runtime.runtime in fast.RACED["cuda"]
-        assert (quick.sample(4, **asked) - want).abs().mean() < 0.02

@@ -27,9 +27,9 @@ for _ in range(3):
 print(faults() - before)
 """
 PAGES = 3 * 3 * 24 * 2**20 // 4096  # that the three rounds touch
-on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc")
+GLIBC = platform.libc_ver()[0] == "glibc"  # of another C library's malloc nothing is promised
 PROGRAMS = {
-    "function": "from ddpm_hub.memory import keep_memory; assert keep_memory()",
+    "function": "from ddpm_hub.memory import keep_memory; keep_memory()",
     "command line": """
 import sys; from ddpm_hub import cli; sys.argv = ["ddpm-hub", "--version"]
 try: cli.main()
@@ -37,6 +37,7 @@ except SystemExit: pass
 """,
     "demo": "from ddpm_hub.app import models; models.prepare()",
 }
+ASKED = "from ddpm_hub.memory import keep_memory; print(keep_memory())"
 
 
 def said(program, **environment):
@@ -52,21 +53,22 @@ def said(program, **environment):
     return done.stdout.split()[-1]
 
 
-@on_glibc
 def test_memory_goes_back_and_forth_without_it():
-    assert int(said(CHURN)) > PAGES / 2
+    assert int(said(CHURN)) > PAGES / 2 or not GLIBC
 
 
-@on_glibc
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_of_ours_keeps_its_memory(program):
-    assert int(said(PROGRAMS[program] + "\n" + CHURN)) < PAGES / 100
+    assert int(said(PROGRAMS[program] + "\n" + CHURN)) < PAGES / 100 or not GLIBC
+
+
+def test_it_says_whether_it_could():
+    assert said(ASKED) == str(GLIBC)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_who_has_told_malloc_otherwise_is_left_alone(name):
-    program = "from ddpm_hub.memory import keep_memory; print(keep_memory())"
-    assert said(program, **{name: ""}) == "False"
+    assert said(ASKED, **{name: ""}) == "False"
 
 
 def test_no_other_c_library_is_touched(monkeypatch):
