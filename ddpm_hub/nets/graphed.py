@@ -29,7 +29,8 @@ def graphed(net: nn.Module) -> nn.Module:
 class Recordings:
     """`forward`, by recordings: for each shape of the arguments, that of its first call.
 
-    Threads take turns: a recording has one place for its arguments, and one for its answer.
+    Threads take turns, on the same stream of the GPU (it is, unless they are told otherwise): a
+    recording has one place for its arguments, and one for its answer.
     """
 
     def __init__(self, forward: Forward):
