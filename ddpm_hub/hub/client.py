@@ -173,7 +173,7 @@ def _start(errors: IO[bytes]) -> subprocess.Popen:
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",  # what is to be sent is in the task
         "HF_HUB_DISABLE_PROGRESS_BARS": "0",  # they tell how far it is
         "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2",  # 3 minutes without
-        "HF_XET_CLIENT_RETRY_BASE_DELAY": "500ms",  # of waits that double: up to 10 seconds a try without
+        "HF_XET_CLIENT_RETRY_BASE_DELAY": "500ms",  # waits that double: up to 10 s without
         "HF_XET_CHUNK_CACHE_SIZE_BYTES": "0",  # a damaged chunk must not come again from there
     }
     return subprocess.Popen(
