@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_hub.nets import trained
+
 MEMORY_TOKENS = 4  # learned keys and values that every attention layer sees besides the image
 
 
@@ -27,20 +29,29 @@ class RMSNorm(nn.Module):
         self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None, mine: bool = False
     ) -> Tensor:
         """x (B, dim, H, W); `mine` says that nobody else needs x, so that it may be overwritten."""
+        if trained.pays(x):
+            return trained.normalised(x, *self.gain_and_shift(scale_shift))
         # float16 overflows when squared; bfloat16 only needs the sum in float32
         wide = x.float() if x.dtype == torch.float16 else x
         total = torch.promote_types(x.dtype, torch.float32)
         squares = wide.square().sum(1, keepdim=True, dtype=total)
         # 1e-24 under the root is F.normalize's 1e-12 above it
         inverse = squares.clamp_min(1e-24).rsqrt().to(x.dtype)
-        scale, shift = (0, None) if scale_shift is None else scale_shift
-        gain = (self.g * self.root_dim * (scale + 1)).to(x.dtype)
+        gain, shift = self.gain_and_shift(scale_shift)
+        gain = gain.to(x.dtype)
         if torch.is_grad_enabled():
             unit = x * inverse
             return unit * gain if shift is None else torch.addcmul(shift.to(x.dtype), unit, gain)
         # in place where nothing is kept for a gradient: memory costs more than arithmetic here
         y = (x.mul_(inverse) if mine else x * inverse).mul_(gain)
         return y if shift is None else y.add_(shift.to(x.dtype))
+
+    def gain_and_shift(
+        self, scale_shift: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a direction is multiplied by, and what is added to it."""
+        scale, shift = (0, None) if scale_shift is None else scale_shift
+        return self.g * self.root_dim * (scale + 1), shift
 
 
 class SinusoidalPosEmb(nn.Module):
@@ -100,7 +111,11 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        x = self.norm(self.proj(x), scale_shift, mine=True)
+        x = self.proj(x)
+        if trained.pays(x):
+            gain, shift = self.norm.gain_and_shift(scale_shift)
+            return trained.dropped(trained.normalised(x, gain, shift, silu=True), self.dropout)
+        x = self.norm(x, scale_shift, mine=True)
         return self.dropout(F.silu(x, inplace=not torch.is_grad_enabled()))
 
 
@@ -134,6 +149,10 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(hidden, dim, 1), RMSNorm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        if trained.pays(x):
+            pixels, (to_out, norm) = trained.rows(self.norm(x)), self.to_out
+            y = trained.linear_attention(pixels, self.to_qkv, self.mem_kv, to_out)
+            return norm(trained.image(y, like=x))
         b, _, height, width = x.shape
         qkv = self.to_qkv(self.norm(x)).flatten(2)
         q, k, v = qkv.view(b, 3, self.heads, self.dim_head, -1).unbind(1)  # (B, heads, d, HW)
@@ -158,6 +177,10 @@ class Attention(nn.Module):
         self.to_out = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if trained.pays(x):
+            pixels = trained.rows(self.norm(x))
+            y = trained.attention(pixels, self.to_qkv, self.mem_kv, self.to_out)
+            return trained.image(y, like=x)
         b, _, height, width = x.shape
         qkv = self.to_qkv(self.norm(x)).flatten(2)
         q, k, v = qkv.view(b, 3, self.heads, self.dim_head, -1).mT.unbind(1)  # (B, heads, HW, d)

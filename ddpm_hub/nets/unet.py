@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddpm_hub.config_file import plain
 from ddpm_hub.errors import ConfigError
+from ddpm_hub.nets import trained
 from ddpm_hub.nets.arguments import check_arguments, per_level
 from ddpm_hub.nets.blocks import (
     Attention,
@@ -163,7 +164,7 @@ class Unet(Network):
             t = t + self.class_emb(labels)
         t = nn.functional.silu(t)  # every block begins with it: once is enough
 
-        x = stem = self.init_conv(x)
+        x = stem = self.init_conv(trained.laid_out(x, self.training))
         skips = []
         for block1, block2, attn, resize in self.downs:
             x = block1(x, t)
@@ -171,7 +172,7 @@ class Unet(Network):
             x = block2(x, t)
             x = add(attn(x), x)
             skips.append(x)
-            x = resize(x)
+            x = trained.laid_out(resize(x), self.training)
         x = self.mid_block1(x, t)
         x = add(self.mid_attn(x), x)
         x = self.mid_block2(x, t)
@@ -179,7 +180,7 @@ class Unet(Network):
             x = block1(torch.cat((x, skips.pop()), dim=1), t)
             x = block2(torch.cat((x, skips.pop()), dim=1), t)
             x = add(attn(x), x)
-            x = resize(x)
+            x = trained.laid_out(resize(x), self.training)
         return self.final_conv(self.final_res_block(torch.cat((x, stem), dim=1), t))
 
     def _labels(self, classes: Tensor | None, x: Tensor) -> Tensor:

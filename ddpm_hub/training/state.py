@@ -38,7 +38,7 @@ class State:
 
     def __init__(self, diffusion: GaussianDiffusion, config: TrainConfig):
         self.diffusion, self.config = diffusion, config
-        if diffusion.device.type != "cpu":  # where the backward pass would copy layouts, and lose
+        if diffusion.device.type != "cpu":  # where Adam's fused kernel would copy such weights
             runtime.channels_last(diffusion)
         self.ema = AveragedModel(diffusion, multi_avg_fn=ema_with_warmup(config.ema_decay))
         self.optimizer = torch.optim.Adam(
