@@ -54,9 +54,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     ] = "no",
     runtime: Annotated[
         str,
-        typer.Option(
-            help="of sampling: eager, or in bfloat16 packed (CPU), graphed (GPU) ..."
-        ),
+        typer.Option(help="of sampling: eager, or in bfloat16 packed (CPU), graphed (GPU) ..."),
     ] = "eager",
     features: Annotated[
         Optional[str],  # noqa: UP045
