@@ -10,7 +10,7 @@ TORCH_IN_RANGE := from importlib.metadata import version; \
   v = tuple(map(int, version("torch").split("+")[0].split("."))); \
   raise SystemExit(not (2, 10) <= v <= (2, 13, 0))
 
-.PHONY: help demo test test-long test-gpu check bench browser clean
+.PHONY: help demo test test-long test-gpu check bench bench-gpu browser clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -41,6 +41,12 @@ bench: $(VENV)/.bench ## speed beside the peers' and the machine's limit: networ
 	$(PY) benchmarks/keeping.py
 	$(PY) benchmarks/training.py
 	$(PY) benchmarks/streaming.py
+
+bench-gpu: $(VENV)/.bench ## the same on a CUDA GPU: networks, training, the share of its matrix rate
+	$(PY) benchmarks/floors.py --device cuda
+	$(PY) benchmarks/unet.py --device cuda
+	$(PY) benchmarks/unet2d.py --device cuda --batch 128
+	$(PY) benchmarks/training.py --device cuda --batch 32
 
 browser: $(VENV)/.test ## the browser that the end-to-end tests drive
 	@bash .ci/browser $(PY)

@@ -1,11 +1,13 @@
 """The floor: how fast a network could be on this machine, from its arithmetic and measured rates.
 
     make bench                             or  .venv/bin/python benchmarks/floors.py
+    make bench-gpu                         or  .venv/bin/python benchmarks/floors.py --device cuda
 
 FLOPs are counted by torch over one forward pass; the rates are those of the largest matrix product
 and of copying a large array, measured here, by all threads, best of several. No way to run the
 network can be faster than FLOPs / rate; what real layers reach is in the last columns. A second
-table says the same of a training step in our defaults: forward, backward, Adam and the average.
+table says the same of a training step in our defaults: forward, backward, Adam and the average; on
+a GPU also of one through torch.compile.
 """
 
 import argparse
@@ -22,18 +24,20 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from families import CIFAR10  # noqa: E402 (the repository's folders are not installed)
-from report import ms, show  # noqa: E402
+from report import ms, show, synchronised  # noqa: E402
 
-from ddpm_hub import GaussianDiffusion, TrainConfig, Unet, UNet2D  # noqa: E402
-from ddpm_hub.nets.packed import packed  # noqa: E402
+from ddpm_hub import GaussianDiffusion, TrainConfig, Unet, UNet2D, runtime  # noqa: E402
+from ddpm_hub.fast import WAYS  # noqa: E402
 from ddpm_hub.training import loop  # noqa: E402
 
-SIZE, ROUNDS = 2048, 8
+SIZES, ROUNDS = {"cpu": 2048, "cuda": 8192}, 8
+FASTEST = {"cpu": "packed", "cuda": "graphed"}
 COURSE = {"dim": 64, "dim_mults": (1, 2, 4, 8)}
 
 
 def best(run, rounds=ROUNDS):
     """Seconds of the fastest call of several."""
+    run = synchronised(run)
     run()
     times = []
     for _ in range(rounds):
@@ -43,38 +47,41 @@ def best(run, rounds=ROUNDS):
     return min(times)
 
 
-def matrix_rate(dtype):
+def matrix_rate(dtype, device):
     """FLOP per second of a matrix product."""
-    a = torch.randn(SIZE, SIZE).to(dtype)
-    return 2 * SIZE**3 / best(lambda: a @ a)
+    size = SIZES[device]
+    a = torch.randn(size, size, device=device).to(dtype)
+    return 2 * size**3 / best(lambda: a @ a)
 
 
-def bandwidth():
+def bandwidth(device):
     """Bytes read and written per second by copying 256 MB."""
-    a = torch.zeros(64 * 2**20)
+    a = torch.zeros(64 * 2**20, device=device)
     b = torch.empty_like(a)
     return 2 * a.nbytes / best(lambda: b.copy_(a))
 
 
-def networks():
+def networks(device):
     """{name: (network, batch, side)}"""
+    many = 32 if device == "cuda" else 1  # a GPU wants as many as somebody would train with
     return {
-        "bundled, 28x28x1": (GaussianDiffusion.from_pretrained("bundled").model, 16, 28),
-        "dim 64 (1, 2, 4, 8), 32x32x3": (Unet(**COURSE), 16, 32),
-        "the course's, 128x128x3": (Unet(**COURSE), 1, 128),
-        "the paper's for CIFAR-10, 32x32x3": (UNet2D(**CIFAR10), 4, 32),
+        "bundled, 28x28x1": (GaussianDiffusion.from_pretrained("bundled").model, 16 * many, 28),
+        "dim 64 (1, 2, 4, 8), 32x32x3": (Unet(**COURSE), 16 * many, 32),
+        "the course's, 128x128x3": (Unet(**COURSE), many, 128),
+        "the paper's for CIFAR-10, 32x32x3": (UNet2D(**CIFAR10), 4 * many, 32),
     }
 
 
 @torch.no_grad()
-def drawing(net, batch, side, rates):
+def drawing(net, batch, side, rates, device):
     """FLOPs of one image, and seconds: floors, and what our two ways take."""
-    net = copy.deepcopy(net).eval()
-    x, t = torch.randn(batch, net.channels, side, side), torch.full((batch,), 500)
+    net = copy.deepcopy(net).eval().to(device)
+    x = torch.randn(batch, net.channels, side, side, device=device)
+    t = torch.full((batch,), 500, device=device)
     with FlopCounterMode(display=False) as counter:
         net(x, t)
     flops = counter.get_total_flops() / batch
-    quick, small = packed(net), x.bfloat16()
+    quick, small = WAYS[FASTEST[device]].make(net), x.bfloat16()
     return {
         "flop": flops,
         "floor_float32_s": flops / rates[0],
@@ -84,7 +91,12 @@ def drawing(net, batch, side, rates):
     }
 
 
-def training(net, batch, side, rates):
+def compiled(*given):
+    """The same through torch.compile."""
+    return training(*given, compile=True)
+
+
+def training(net, batch, side, rates, device, compile=False):
     """FLOPs of one image in a training step, and seconds: the floor, and ours."""
     config = TrainConfig(
         train_batch_size=batch,
@@ -92,14 +104,16 @@ def training(net, batch, side, rates):
         save_and_sample_every=10**9,
         results_folder=None,
         mixed_precision="auto",
+        compile=compile,
     )
     pixels = torch.randint(0, 256, (128, net.channels, side, side), dtype=torch.uint8)
-    process = GaussianDiffusion(copy.deepcopy(net).train(), image_size=side)
+    process = GaussianDiffusion(copy.deepcopy(net).eval(), image_size=side).to(device)
+    # in eval mode layers multiply in the order in which they are written
+    with FlopCounterMode(display=False) as counter:
+        process(pixels[:1].to(device).float() / 255).backward()
+    flops = counter.get_total_flops()
     events = loop.Training(process, pixels, config).events()
     next(events)
-    with FlopCounterMode(display=False) as counter:
-        next(events)
-    flops = counter.get_total_flops() / batch
     return {
         "flop": flops,
         "floor_bf16_s": flops / rates[1],
@@ -107,10 +121,10 @@ def training(net, batch, side, rates):
     }
 
 
-def rows(work, rates):
+def rows(work, rates, device):
     """One for each network."""
-    for name, given in networks().items():
-        yield {"work": work.__name__, "network": name, **work(*given, rates)}
+    for name, given in networks(device).items():
+        yield {"work": work.__name__, "network": name, **work(*given, rates, device)}
 
 
 START = {"network": lambda row: row["network"], "GFLOP": lambda row: f"{row['flop'] / 1e9:.2f}"}
@@ -121,11 +135,14 @@ TABLES = {
         "floor float32 ms": ms("floor_float32_s", 2),
         "floor bf16 ms": ms("floor_bf16_s", 2),
         "eager float32 ms": ms("eager_s", 2),
-        "packed bf16 ms": ms("ours_s", 2),
+        "fast copy, bf16 ms": ms("ours_s", 2),
     }
     | END,
     training: START
     | {"floor bf16 ms": ms("floor_bf16_s", 2), "ours, bf16 autocast ms": ms("ours_s", 2)}
+    | END,
+    compiled: START
+    | {"floor bf16 ms": ms("floor_bf16_s", 2), "ours, compiled ms": ms("ours_s", 2)}
     | END,
 }
 
@@ -134,22 +151,27 @@ def main():
     """Print the rates, then the tables; or JSON objects."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=0, help="0: as torch has it")
+    parser.add_argument("--device", default="cpu", choices=SIZES)
     parser.add_argument("--json", action="store_true", help="one object per row")
     options = parser.parse_args()
+    device = options.device
     if options.threads:
         torch.set_num_threads(options.threads)
-    rates = [matrix_rate(torch.float32), matrix_rate(torch.bfloat16)]
+    rates = [matrix_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16)]
     if options.json:
         names = ("float32_flop_per_s", "bf16_flop_per_s", "copied_bytes_per_s")
-        print(json.dumps(dict(zip(names, (*rates, bandwidth()), strict=True))))
+        print(json.dumps(dict(zip(names, (*rates, bandwidth(device)), strict=True))))
     else:
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads: ", end="")
+        where = runtime.describe(torch.device(device))
+        print(f"torch {torch.__version__}, {where}: ", end="")
         print(f"float32 {rates[0] / 1e9:.0f}, bf16 {rates[1] / 1e9:.0f} GFLOP/s; ", end="")
-        print(f"copying {bandwidth() / 1e9:.1f} GB/s")
+        print(f"copying {bandwidth(device) / 1e9:.1f} GB/s")
     for work, cells in TABLES.items():
+        if work is compiled and device == "cpu":
+            continue
         if not options.json:
             print()
-        show(rows(work, rates), cells, options.json)
+        show(rows(work, rates, device), cells, options.json)
 
 
 if __name__ == "__main__":

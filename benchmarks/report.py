@@ -18,6 +18,17 @@ def parser_of(doc, rounds, batch):
     return parser
 
 
+def synchronised(run):
+    """`run`, which then waits for the GPU, if there is one."""
+
+    def whole():
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return whole
+
+
 def apart(function, *arguments):
     """`function(*arguments)`, which says what it measured, in a fresh process.
 

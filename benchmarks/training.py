@@ -2,14 +2,17 @@
 
     .venv/bin/pip install --no-deps --target build/bench accelerate==1.15.0 torchvision==0.28.0
     .venv/bin/python benchmarks/training.py [--json]
+    .venv/bin/python benchmarks/training.py --device cuda --batch 32
 
 Its Trainer, with the real torchvision (the one of the torch in use) and the real accelerate, in
-its default settings; ours in its own ("auto"), and in float32. Same weights to begin with, same
-images, batch and threads, one process. Interleaved: each round does some steps of each, in
-changing order, so that whatever else the machine does falls on all; reported is the median over
-rounds of the ratio, with its quartiles. Left out on both sides is what is not a step: samples (the
-reference draws 25 with 1000 network calls each every 1000 steps, ours with 50), checkpoints, and
-starting: ours decodes the folder once, the reference in every epoch, in processes of its own.
+its default settings; ours in its own ("auto"), and in float32. On a GPU the course's network on
+images of 128x128, theirs with `amp` and flash attention, ours in its defaults and compiled. Same
+weights to begin with, same images, batch and threads, one process. Interleaved: each round does
+some steps of each, in changing order, so that whatever else the machine does falls on all; reported
+is the median over rounds of the ratio, with its quartiles. Left out on both sides is what is not a
+step: samples (the reference draws 25 with 1000 network calls each every 1000 steps, ours with 50),
+checkpoints, and starting: ours decodes the folder once, the reference in every epoch, in processes
+of its own.
 
 Then what a step of ours spends beside the network: taking a batch, the average of the weights,
 the numbers of an event, and writing these to TensorBoard's files.
@@ -17,6 +20,7 @@ the numbers of an event, and writing these to TensorBoard's files.
 
 import argparse
 import contextlib
+import copy
 import importlib
 import json
 import os
@@ -36,12 +40,23 @@ from ddpm_hub.data import load_data  # noqa: E402
 from ddpm_hub.training import loop  # noqa: E402
 from ddpm_hub.training.sinks import open_sinks  # noqa: E402
 
-SIZE, ENDLESS = 32, 10**9
-NETWORKS = {
-    "32x32x3, dim 32 (1, 2, 4)": {"dim": 32, "dim_mults": (1, 2, 4)},
-    "32x32x3, dim 64 (1, 2, 4, 8)": {"dim": 64, "dim_mults": (1, 2, 4, 8)},
+ENDLESS = 10**9
+NETWORKS = {  # (arguments, size of the images), by kind of device
+    "cpu": {
+        "32x32x3, dim 32 (1, 2, 4)": ({"dim": 32, "dim_mults": (1, 2, 4)}, 32),
+        "32x32x3, dim 64 (1, 2, 4, 8)": ({"dim": 64, "dim_mults": (1, 2, 4, 8)}, 32),
+    },
+    "cuda": {
+        "128x128x3, dim 64 (1, 2, 4, 8)": (
+            {"dim": 64, "dim_mults": (1, 2, 4, 8), "flash_attn": True},
+            128,
+        )
+    },
 }
-MODES = {"auto": "defaults", "no": "float32"}
+MODES = {
+    "cpu": {"defaults": {}, "float32": {"mixed_precision": "no"}},
+    "cuda": {"defaults": {}, "compiled": {"compile": True}},
+}
 # what the compiled half of torchvision would declare; Trainer calls only what works on PIL images
 OPERATORS = ("nms", "qnms")
 
@@ -59,9 +74,9 @@ def reference(peers):
         raise SystemExit(f"{error}: install the peers as the head of this file says") from error
 
 
-def write_jpegs(folder, count, side=SIZE):
+def write_jpegs(folder, count, side=32):
     """The bundled garments as `count` colour JPEGs of side x side, quality 95."""
-    images = load_data("bundled", (SIZE, SIZE), 3, progress=False).images
+    images = load_data("bundled", (32, 32), 3, progress=False).images
     from ddpm_hub.images import to_pil
 
     for i, image in enumerate(to_pil(images[:count].float() / 255)):
@@ -71,16 +86,18 @@ def write_jpegs(folder, count, side=SIZE):
 class Theirs:
     """The reference's Trainer, some steps at a time."""
 
-    def __init__(self, module, network, folder, results, batch):
+    def __init__(self, module, network, size, folder, results, options):
         torch.manual_seed(0)
         self.net = module.Unet(**network)
-        diffusion = module.GaussianDiffusion(self.net, image_size=SIZE)
+        self.weights = copy.deepcopy(self.net.state_dict())  # before accelerate moves it
+        diffusion = module.GaussianDiffusion(self.net, image_size=size)
         with self.silence():
             self.trainer = module.Trainer(
                 diffusion,
                 str(folder),
-                train_batch_size=batch,
+                train_batch_size=options.batch,
                 train_num_steps=0,
+                amp=options.device == "cuda",
                 save_and_sample_every=ENDLESS,
                 results_folder=str(results),
                 calculate_fid=False,
@@ -101,29 +118,38 @@ class Theirs:
         with self.silence():
             self.trainer.train_num_steps += steps
             self.trainer.train()
+        finish()
 
 
 class Ours:
     """Our training, some steps at a time."""
 
-    def __init__(self, network, weights, images, mode, batch):
+    def __init__(self, network, size, weights, images, options, **mode):
         net = Unet(**network)
         net.load_state_dict(weights)
         config = TrainConfig(
-            train_batch_size=batch,
+            train_batch_size=options.batch,
             train_num_steps=ENDLESS,
             save_and_sample_every=ENDLESS,
             results_folder=None,
-            mixed_precision=mode,
+            **mode,
         )
-        self.training = loop.Training(GaussianDiffusion(net, image_size=SIZE), images, config)
+        diffusion = GaussianDiffusion(net, image_size=size).to(options.device)
+        self.training = loop.Training(diffusion, images, config)
         self.events = self.training.events()
 
     def run(self, steps):
         """So many steps more; the last event."""
         for _ in range(steps):
             event = next(self.events)
+        finish()
         return event
+
+
+def finish():
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def seconds(contestant, steps, clock=time.perf_counter):
@@ -213,25 +239,29 @@ def measure(options, folder, results):
     """Rows, as they are found."""
     module = reference(options.peers)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    begun = time.perf_counter()
-    images = load_data(folder, (SIZE, SIZE), 3, progress=False)
-    row = {"batch": options.batch, "images": len(images)}
-    yield row | {"kind": "start", "reading_s": time.perf_counter() - begun}
-    for name, network in list(NETWORKS.items())[: options.networks]:
-        theirs = Theirs(module, network, folder, results, options.batch)
-        weights = theirs.net.state_dict()
-        modes = [m for m in MODES if m == "auto" or runtime.has_bf16(torch.device("cpu"))]
-        contestants = {m: Ours(network, weights, images, m, options.batch) for m in modes}
+    device = torch.device(options.device)
+    modes = MODES[device.type]
+    if not runtime.has_bf16(device):  # then the defaults are float32
+        modes = {name: mode for name, mode in modes.items() if name != "float32"}
+    for name, (network, size) in list(NETWORKS[device.type].items())[: options.networks]:
+        begun = time.perf_counter()
+        images = load_data(folder, (size, size), 3, progress=False)
+        row = {"batch": options.batch, "images": len(images)}
+        yield row | {"kind": "start", "reading_s": time.perf_counter() - begun}
+        theirs = Theirs(module, network, size, folder, results, options)
+        given = network, size, theirs.weights, images, options
+        contestants = {name: Ours(*given, **mode) for name, mode in modes.items()}
         everyone = {"reference": theirs, **contestants}
         took = race(everyone, options.rounds, options.steps, clock)
-        for mode in modes:
+        for mode, changes in modes.items():
+            precision = runtime.precision(device, changes.get("mixed_precision", "auto"))
             yield row | {
                 "kind": "speed",
                 "network": name,
-                "ours": f"{MODES[mode]}: {runtime.precision(torch.device('cpu'), mode)}",
+                "ours": f"{mode}: {precision}",
                 **speed(took, mode, options.batch),
             }
-        shares = parts(contestants["auto"], options.rounds * options.steps, clock)
+        shares = parts(contestants["defaults"], options.rounds * options.steps, clock)
         yield row | {"kind": "parts", "network": name, **shares}
 
 
@@ -242,7 +272,8 @@ def options_of(argv=None):
     parser.add_argument("--steps", type=int, default=10, help="of each in a round")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--networks", type=int, default=len(NETWORKS), help="how many of them")
+    parser.add_argument("--device", default="cpu", choices=NETWORKS)
+    parser.add_argument("--networks", type=int, default=2, help="how many of them at most")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--data", type=Path, help="a folder of JPEGs; else bundled images as such")
     parser.add_argument("--peers", type=Path, default=ROOT / "build" / "bench")
@@ -282,9 +313,10 @@ def main():
         folder, results = options.data or Path(temporary) / "jpegs", Path(temporary) / "results"
         if options.data is None:
             folder.mkdir()
-            write_jpegs(folder, options.images)
+            write_jpegs(folder, options.images, 128 if options.device == "cuda" else 32)
         if not options.json:
-            print(f"torch {torch.__version__}, {options.threads} threads, batch {options.batch}")
+            where = runtime.describe(torch.device(options.device))
+            print(f"torch {torch.__version__}, {where}, batch {options.batch}")
         for row in measure(options, folder, results):
             print(json.dumps(row) if options.json else sentence(row), flush=True)
 

@@ -1,6 +1,7 @@
 """Unet forward: ours beside the reference's, with the same weights, in one process.
 
     make bench                             or  .venv/bin/python benchmarks/unet.py [--json]
+    make bench-gpu                         or  .venv/bin/python benchmarks/unet.py --device cuda
 
 Interleaved: each round times one forward of ours and one of theirs, in changing order, so that
 whatever else the machine does falls on both; each row in a process of its own. Reported is the
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from peers import reference  # noqa: E402 (the repository's folders are not installed)
-from report import apart, ms, parser_of, ratio, report  # noqa: E402
+from report import apart, ms, parser_of, ratio, report, synchronised  # noqa: E402
 
 from ddpm_hub import Unet  # noqa: E402
 from ddpm_hub.fast import WAYS  # noqa: E402
@@ -30,13 +31,19 @@ NETWORKS = {
     "28x28x1, dim 32 (1, 2, 4)": ({"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}, 28),
     "32x32x3, dim 64 (1, 2, 4, 8)": ({"dim": 64, "dim_mults": (1, 2, 4, 8), "channels": 3}, 32),
 }
+COURSE = {  # the course's, which takes a CPU half a minute
+    "128x128x3, dim 64 (1, 2, 4, 8), flash": (
+        {"dim": 64, "dim_mults": (1, 2, 4, 8), "channels": 3, "flash_attn": True},
+        128,
+    )
+}
 FAST, HALF = "bf16 autocast, channels_last", "bf16 autocast"
 COPY = "{}, as accelerated() has it"
 # (ours, theirs): alike, then our fast modes against what a program of the reference starts from
 MODES = [("float32", "float32"), (FAST, FAST), (FAST, HALF), (FAST, "float32")]
 COPIES = {  # what accelerated() may choose, by kind of device
     "cpu": {COPY.format("packed"): "packed"},
-    "cuda": {COPY.format("half"): "half", COPY.format("graphed"): "graphed"},
+    "cuda": {COPY.format(way): way for way in ("half", "graphed", "compiled")},
 }
 
 
@@ -68,9 +75,7 @@ def forward(net, x, times, mode):
 def seconds(run, clock):
     """Seconds of one run by this clock."""
     start = clock()
-    run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronised(run)()
     return clock() - start
 
 
@@ -96,7 +101,8 @@ def compare(runs, rounds, clock):
 
 def agree(networks, x, times):
     """Fail unless both networks say the same; float32."""
-    a, b = (net(x, times) for net in networks)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        a, b = (net(x, times) for net in networks)
     worst = (a - b).abs().max().item()
     if worst > 1e-4 * max(1.0, b.abs().max().item()):
         raise SystemExit(f"the networks differ by {worst:.2g}: nothing is timed")
@@ -107,7 +113,7 @@ def row(options, name, modes):
     """Of one network and pair of modes."""
     clock = time.process_time if options.cpu_time else time.perf_counter
     times = torch.linspace(0, 999, options.batch, device=options.device).long()
-    arguments, size = NETWORKS[name]
+    arguments, size = (NETWORKS | COURSE)[name]
     networks = [net.to(options.device) for net in twins(arguments)]
     x = torch.randn(options.batch, arguments["channels"], size, size, device=options.device)
     agree(networks, x, times)
@@ -120,7 +126,8 @@ def measure(options):
     """Rows, as they are found."""
     copies = COPIES.get(torch.device(options.device).type, {})
     pairs = MODES + [(ours, theirs) for ours in copies for theirs in (FAST, "float32")]
-    for name in NETWORKS:
+    names = COURSE | NETWORKS if options.device == "cuda" else NETWORKS
+    for name in names:
         for modes in pairs:
             yield apart(row, options, name, modes)
 
