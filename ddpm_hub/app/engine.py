@@ -54,7 +54,10 @@ class Plan(NamedTuple):
 
 
 def sample(request: limits.Request) -> Iterator[dict]:
-    """A whole run as frames, see `draw`. The last `x` is `diffusion.sample(seed=...)`'s."""
+    """A whole run as frames, see `draw`. The last `x` is `diffusion.sample(seed=...)`'s.
+
+    With runtime "auto" it is that of `diffusion.accelerated()`.
+    """
     with closing(draw(Plan(request))) as drawn:
         for frame, _ in drawn:
             yield frame
@@ -76,6 +79,8 @@ def draw(plan: Plan) -> Iterator[tuple[dict, SampleState]]:
     on from it bit for bit.
     """
     diffusion = models.load(plan.request.model)
+    if plan.request.runtime == "auto":
+        diffusion = models.quick(diffusion, plan.request.batch)
     stream = _open_stream(diffusion, plan)
     begun = stream.state()
     shown, clock = _shown(diffusion, begun.ts), _Clock()

@@ -84,6 +84,7 @@ class Request(NamedTuple):
     variance: str | None = None
     classes: int | str | None = None  # one label for all, "random" (by the seed), or none
     guidance: float | None = None
+    runtime: str | None = None  # a row of RUNTIMES
 
 
 # options of `sample_stream` by the names that a visitor chooses from
@@ -92,6 +93,11 @@ BOUNDS: dict[str, dict[str, Any]] = {
     "dynamic": {"dynamic_threshold": 0.995},  # the quantile of Imagen
     "none": {"clip_x_start": False},
 }
+
+
+# How the network is called: as it is, or by the copy of it that is fastest on this machine. The
+# library knows more, but some of those take minutes to be made.
+RUNTIMES = ("eager", "auto")
 
 
 def request(  # noqa: PLR0913  what a visitor may choose
@@ -106,6 +112,7 @@ def request(  # noqa: PLR0913  what a visitor may choose
     variance=None,
     classes=None,
     guidance=None,
+    runtime=None,
 ) -> Request:
     """Check what an endpoint was sent. None means: the model's own default, or a new seed.
 
@@ -114,6 +121,8 @@ def request(  # noqa: PLR0913  what a visitor may choose
     """
     if bounds is not None:
         check_choice("bounds", bounds, BOUNDS)
+    if runtime is not None:
+        check_choice("runtime", runtime, RUNTIMES)
     return Request(
         model=model_name(model),
         sampler=None if sampler is None else str(sampler),
@@ -126,6 +135,7 @@ def request(  # noqa: PLR0913  what a visitor may choose
         variance=None if variance is None else str(variance),
         classes=classes if classes in (None, "random") else whole("classes", classes, 0, MAX_CLASS),
         guidance=None if guidance is None else float(check_float("guidance", guidance, 0, 100)),
+        runtime=runtime,
     )
 
 

@@ -33,8 +33,14 @@ KEYS = {  # of a link -> fields of limits.Request
     "variance": "variance",
     "classes": "classes",
     "guidance": "guidance",
+    "runtime": "runtime",
 }
-USUAL = {"spacing": "linspace", "bounds": "clip", "variance": "fixed_small"}  # not written
+USUAL = {  # not written
+    "spacing": "linspace",
+    "bounds": "clip",
+    "variance": "fixed_small",
+    "runtime": "eager",
+}
 VARIANCES = ("fixed_small", "fixed_large")
 ALL_KEYS = ("repo", "rev", *KEYS)
 PRIVATE = (
@@ -178,6 +184,7 @@ def complete(request: limits.Request, card: dict[str, Any]) -> limits.Request:
         eta=None if eta is None else eta if request.eta is None else request.eta,
         spacing=request.spacing or USUAL["spacing"],
         bounds=request.bounds or USUAL["bounds"],
+        runtime=request.runtime or USUAL["runtime"],
         variance=(request.variance or USUAL["variance"]) if sampler == "ddpm" else None,
     )
 

@@ -63,6 +63,7 @@ def written(text: str) -> bytes:
         asked("alice/small", spacing="trailing", bounds="dynamic"),
         asked(classes=7, guidance=2.5),
         asked(classes="random"),
+        asked(runtime="auto"),
     ],
 )
 def test_a_link_and_every_file_of_a_run_bring_back_exactly_its_settings(request_):
@@ -77,7 +78,7 @@ def test_a_link_and_every_file_of_a_run_bring_back_exactly_its_settings(request_
 
 def test_a_link_says_no_more_than_it_must():
     assert recall.link(asked()) == "?seed=3&sampler=ddim&steps=6&eta=0&n=4"
-    usual = asked(spacing="linspace", bounds="clip", variance="fixed_small")
+    usual = asked(spacing="linspace", bounds="clip", variance="fixed_small", runtime="eager")
     assert recall.link(usual) == recall.link(asked())
     named = recall.link(asked(f"alice/small@{COMMIT}"))
     assert named.startswith(f"?repo=alice/small&rev={COMMIT}&seed=3&")
@@ -94,6 +95,7 @@ def test_what_a_link_leaves_open_is_what_the_form_begins_with():
     request = recall.complete(recall.from_link("?repo=&seed=9&__theme=dark&view=api"), CARD)
     assert request[:6] == ("bundled", "unipc", 25, None, 4, 9)
     assert (request.spacing, request.bounds, request.variance) == ("linspace", "clip", None)
+    assert request.runtime == "eager"
     assert recall.complete(recall.from_link("?sampler=dpmpp_2m_sde"), CARD).eta == 1.0
     assert recall.from_link("?n=1").seed != recall.from_link("?n=1").seed
 
@@ -153,6 +155,7 @@ def test_a_run_that_began_midway_says_why_it_has_no_link():
         ("?variance=learned_range", "unknown variance"),
         ("?classes=-2", "classes"),
         ("?guidance=1000", "guidance 1000.0 is outside"),
+        ("?runtime=compiled", "unknown runtime 'compiled': choose one of eager, auto"),
         ("?repo=alice/small&rev=../../x", "revision"),
         ("?repo=" + "a/" + "b" * 200, "use owner/name"),
         ("?" + "a=1&" * 200, "50 parts"),

@@ -4,14 +4,16 @@ Over 300 lines: each is a few, and all need the small network that stands in for
 """
 
 import base64
+import gc
 import pickle
 import re
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from ddpm_hub import GaussianDiffusion, Unet, images
+from ddpm_hub import GaussianDiffusion, Unet, fast, images
 from ddpm_hub.app import engine, exports, handoff, limits, models, runs, states
 from ddpm_hub.app.tabs import sample, sample_form
 from ddpm_hub.errors import ConfigError, HubError
@@ -259,13 +261,14 @@ def test_a_start_of_another_model_is_refused(model, side):
 
 FORM = dict(zip(sample.SETTINGS, ("bundled", "unipc", 25, 0.3, 4, 7, False), strict=False)) | {
     **{"spacing": "linspace", "bounds": "clip", "variance": "fixed_small"},
-    **{"classes": "random", "guidance": 1, "start": None},
+    **{"classes": "random", "guidance": 1, "runtime": "eager", "start": None},
 }
 
 
 def test_the_form_tells_a_sampler_only_what_it_knows():
     plan = sample._asked(FORM).plan
-    assert plan.request == asked(25, 4, 7, "unipc", None, spacing="linspace", bounds="clip")
+    usual = {"spacing": "linspace", "bounds": "clip", "runtime": "eager"}
+    assert plan.request == asked(25, 4, 7, "unipc", None, **usual)
     plan = sample._asked(FORM | {"sampler": "ddim"}).plan
     assert (plan.request.eta, plan.request.variance) == (0.3, None)
     assert sample._asked(FORM | {"sampler": "ddpm"}).plan.request.variance == "fixed_small"
@@ -282,6 +285,49 @@ def test_the_form_begins_where_another_tab_said_in_no_more_steps_than_are_left()
     with pytest.raises(ConfigError, match="no longer kept"):
         sample._asked(FORM | {"start": "0" * 32})
     assert [part["visible"] for part in sample_form._start_of(None)] == [False, False]
+
+
+# ---- the fast copy ------------------------------------------------------------------------------
+@pytest.fixture
+def quick(small_model, monkeypatch, tmp_path):
+    """The small model's fast copy: here one that differs, whatever this machine has."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fast, "RACED", {"cpu": ("half",)})
+    monkeypatch.setattr(fast, "_lack", lambda net, wanted: None)
+    monkeypatch.setattr(fast, "_race", lambda net, shape: {"eager": 2.0, "half": 1.0})
+    return models.quick(small_model, 2)
+
+
+def test_a_fast_run_is_the_accelerated_ones_pixel_for_pixel(small_model, quick):
+    *_, last = engine.sample(asked(batch=2, runtime="auto"))
+    options = {"sampler": "ddim", "steps": 10, "eta": 0.0, "seed": 3, "progress": False}
+    assert pixels(last["x"]) == shown(quick.sample(2, **options))
+    assert pixels(last["x"]) != shown(small_model.sample(2, **options))
+    *_, exact = engine.sample(asked(batch=2))
+    assert pixels(exact["x"]) == shown(small_model.sample(2, **options))
+
+
+def test_a_fast_run_that_was_paused_goes_on_exactly(quick):
+    whole = list(engine.sample(asked(runtime="auto")))
+    run = runs.Run(asked(runtime="auto"))
+    run.go_on(4)
+    first = drawn(run)
+    assert run.state == "paused"
+    run.go_on()
+    assert pictures(first + drawn(run)) == pictures(whole)
+
+
+def test_a_fast_copy_is_made_once_and_goes_with_its_model(small_model, quick, monkeypatch):
+    assert quick.runtime.runtime == "half"
+    assert models.quick(small_model, 4) is quick
+    other = GaussianDiffusion(Unet(dim=8, dim_mults=(1, 2), channels=1), image_size=8)
+    own = models._bytes(other)
+    assert models.quick(other, 1) is not quick
+    assert models._bytes(other) > 2 * own  # and counts when there has to be room
+    gone = weakref.ref(other)
+    del other
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.fixture

@@ -376,7 +376,7 @@ def test_eta_and_variance_are_offered_for_the_samplers_that_have_them(sample):
 
 def test_the_picture_of_any_sampler_and_option_is_the_librarys(sample):
     tab = sample()
-    tab.page.get_by_role("button", name="More").click()
+    tab.visitor.unfold("#sample-more")
     for name, choice in (("sampler", "heun"), ("spacing", "logsnr"), ("bounds", "dynamic")):
         tab.choose(name, choice)
     tab.choose("steps", 5)
@@ -385,6 +385,23 @@ def test_the_picture_of_any_sampler_and_option_is_the_librarys(sample):
     tab.wait_for_state("done")
     options = {"sampler": "heun", "spacing": "logsnr", "dynamic_threshold": 0.995}
     assert_drawn_by_sample(tab.download("png"), steps=5, seed=11, **options)
+
+
+def test_a_fast_run_is_what_the_endpoint_draws_with_runtime_auto_and_says_so(sample, client):
+    tab = sample()
+    tab.visitor.unfold("#sample-more")
+    tab.choose("runtime", "fast")
+    tab.choose("steps", 5)
+    tab.seed(12)
+    tab.run()
+    tab.wait_for_state("done")
+    picture = tab.download("png")
+    assert images.read_metadata(picture)["runtime"] == "auto"
+    asked = {"sampler": "unipc", "steps": 5, "batch": 4, "seed": 12, "runtime": "auto"}
+    png = client.submit(**asked, api_name="/sample").result(timeout=60)["png"]
+    drawn = images.open_image(base64.b64decode(png.split(",")[1]))
+    shown = images.open_image(picture).resize(drawn.size, Image.Resampling.NEAREST)
+    assert shown.tobytes() == drawn.tobytes()
 
 
 # ---- looking at it afterwards -------------------------------------------------------------------
@@ -510,6 +527,7 @@ def test_sample_invents_a_seed_and_says_which(client):
         ({"variance": "learned_range"}, "learned_variance=True"),
         ({"classes": 3}, "this network has no classes"),
         ({"guidance": 2.0}, "nothing to guide to: give classes"),
+        ({"runtime": "compiled"}, "unknown runtime 'compiled': choose one of eager, auto"),
         ({"batch": 17}, r"batch 17 is not a whole number in 1 \.\. 16: use"),
         ({"batch": 1e308}, "batch"),
         ({"seed": -5}, "seed -5"),

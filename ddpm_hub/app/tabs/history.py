@@ -23,7 +23,7 @@ from ddpm_hub.samplers import default_eta
 FORM = (
     *MODEL_PARTS,
     *("sampler", "eta", "batch", "seed", "fresh", "spacing", "bounds", "variance"),
-    *("classes", "guidance", "start"),
+    *("classes", "guidance", "runtime", "start"),
 )
 DRAWN = ("ticket", "panes", *sample.BUTTONS)
 AGAIN = "Its settings are back, and it is drawn again."
@@ -97,6 +97,7 @@ def _form_of(request: limits.Request) -> dict[str, Any]:
         ),
         "classes": classes,
         "guidance": guidance | {"value": request.guidance or 1.0},
+        "runtime": request.runtime,
         "start": None,
     }
 

@@ -21,7 +21,7 @@ from ddpm_hub.samplers import default_eta
 
 SETTINGS = (
     *("model", "sampler", "steps", "eta", "batch", "seed", "fresh"),
-    *("spacing", "bounds", "variance", "classes", "guidance", "start"),
+    *("spacing", "bounds", "variance", "classes", "guidance", "runtime", "start"),
 )
 BUTTONS = ("run", "pause", "step", "stop", "reset")
 ASKING = QUIET | {"concurrency_limit": 16}  # in the queue: there a refusal reaches the visitor
@@ -111,6 +111,7 @@ def _asked(form: dict) -> runs.Run:
         form["variance"] if sampler == "ddpm" else None,
         label if classed else None,
         form["guidance"] if classed and label is not None else None,
+        form["runtime"],
     )
     return runs.Run(request, start=start)
 

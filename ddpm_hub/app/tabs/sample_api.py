@@ -35,6 +35,7 @@ def sample(  # noqa: PLR0913  the endpoint's arguments
     variance: str | None = None,
     classes: int | str | None = None,
     guidance: float | None = None,
+    runtime: str | None = None,
 ) -> Iterator[dict]:
     """Draw images from noise, one message for each step.
 
@@ -52,6 +53,8 @@ def sample(  # noqa: PLR0913  the endpoint's arguments
         classes: the number of a class for all images, or random (by the seed, one for each), of a
             model that knows classes; none: whatever comes.
         guidance: how much the class counts, 0 to 100: 1 (or none) as the model learned it.
+        runtime: eager (or none): the network as it is, exactly; auto: the copy of it that is
+            fastest on this machine, in bfloat16.
 
     Returns:
         {index, total, t, done, seed, steps_per_second, x0, x}; x0 (predicted clean images) and x
@@ -60,7 +63,7 @@ def sample(  # noqa: PLR0913  the endpoint's arguments
     with sentences():
         request = limits.request(
             *(model, sampler, steps, eta, batch, seed, spacing, bounds, variance),
-            *(classes, guidance),
+            *(classes, guidance, runtime),
         )
         for frame in engine.sample(request):
             yield {key: frame[key] for key in KEYS if key in frame}

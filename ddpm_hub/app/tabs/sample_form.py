@@ -117,6 +117,14 @@ def _more() -> dict[str, Component]:
             elem_id="variance",
             **SEGMENTS,
         ),
+        "runtime": gr.Radio(
+            [("exact", "eager"), ("fast", "auto")],
+            value="eager",
+            label="Arithmetic",
+            info="fast: bfloat16 where the machine has it; as good, not the same to the last bit",
+            elem_id="runtime",
+            **SEGMENTS,
+        ),
     }
 
 
