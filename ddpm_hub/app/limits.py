@@ -3,6 +3,8 @@
 In the room: plain checks on plain values, no torch and no gradio. Gradio enforces its components'
 limits, but the endpoints take any JSON, so everything is checked again here. Out-of-range values
 are refused, not clamped: a picture must be the one that was asked for.
+
+Over 300 lines: each bound of the demo stands here, and nowhere else.
 """
 
 from __future__ import annotations

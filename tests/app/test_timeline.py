@@ -96,6 +96,13 @@ def test_a_paused_run_goes_on_but_what_comes_late_of_a_stopped_one_does_not(line
     assert badge.inner_text() == "Stopped"
 
 
+def test_a_run_that_is_brought_back_takes_the_place_of_an_example_that_is_still_drawn(line):
+    line.send(message([0, 1], run="example", state="running"))
+    line.send(message([0, 1, 2], run="old", state="done"))
+    shown = line.data(".ddpm-tl")["run"], line.find(".tl-badge").inner_text()
+    assert shown == ("old", "Finished")
+
+
 def test_what_comes_late_of_the_run_before_does_not_take_the_place_of_the_next(line):
     line.send(message([0, 1]))
     line.send(message([], run="b", state="waiting"))

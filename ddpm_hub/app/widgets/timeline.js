@@ -259,10 +259,12 @@ function receive(message) {
 }
 
 // While a run is under way only a new one, which waits at first, takes its place: anything else of
-// another run was under way while that was stopped. A training's page may look at any of them.
+// another run was under way while that was stopped. A training's page may look at any of them, and
+// the example, drawn while the first visitors land, makes room for whatever they bring back.
 function isLate({ run, state }) {
   const known = rows().some((row) => row.run === run);
-  return !setup.resumes && busy() && !known && run && state !== "waiting";
+  const mine = !setup.resumes && first.run !== "example";
+  return mine && busy() && !known && run && state !== "waiting";
 }
 
 // The row of the message's run: one on the screen, a new branch of the first, or a new first.
