@@ -46,6 +46,7 @@ RUNTIMES = ("auto", *WAYS)
 # what "auto" tries, by kind of device: nothing that takes minutes to be made
 RACED = {"cpu": ("eager", "packed"), "cuda": ("eager", "half", "graphed")}
 ROUNDS = 3  # calls of each way that are timed, after one that warms up
+LONG = 1.0  # seconds of a round after which there is no other: so long a call is told apart by one
 REMEMBERED = 200  # choices, of all networks on this machine
 
 
@@ -59,8 +60,9 @@ class Choice(NamedTuple):
 def choose(net: nn.Module, shape: tuple[int, ...], wanted: str = "auto") -> Choice:
     """How `net` is to be called on batches of `shape`, (B, C, H, W).
 
-    "auto" calls it every way of RACED, ROUNDS times each, unless this machine remembers having done
-    so. Raises ConfigError for a way that there is none of, or that this machine does not offer.
+    "auto" calls it every way of RACED, ROUNDS times each (a network that takes long once), unless
+    this machine remembers having done so. Raises ConfigError for a way that there is none of, or
+    that this machine does not offer.
     """
     check_choice("runtime", wanted, RUNTIMES)
     lack = _lack(net, wanted)
@@ -104,7 +106,7 @@ def _lack(net: nn.Module, wanted: str) -> str | None:
 # ---- measuring ----------------------------------------------------------------------------------
 @torch.no_grad()
 def _race(net: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
-    """Seconds of one call each way that works here: the best of ROUNDS, in turns."""
+    """Seconds of one call each way that works here: the best of ROUNDS, in turns, or of one."""
     device, best = next(net.parameters()).device, {}
     x, t = torch.zeros(shape, device=device), torch.zeros(shape[0], dtype=torch.long, device=device)
     copies = {way: WAYS[way].make(net) for way in RACED[device.type]}
@@ -120,6 +122,8 @@ def _race(net: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
         for _ in range(ROUNDS):
             for way in best:
                 best[way] = min(best[way], _seconds(copies[way], x, t))
+            if sum(best.values()) > LONG:
+                break
     return best
 
 

@@ -253,6 +253,20 @@ def test_what_cannot_be_is_said():
 
 
 @needs_bf16
+def test_a_network_that_takes_long_is_timed_once(monkeypatch):
+    calls = []
+    seconds = fast._seconds
+    monkeypatch.setattr(fast, "_seconds", lambda *a: calls.append(a) or seconds(*a))
+    monkeypatch.setattr(fast, "RACED", {"cpu": ("eager", "half")})
+    net = seeded(NETS["plain"])
+    fast._race(net, (1, 3, 16, 16))
+    assert len(calls) == 2 * (1 + fast.ROUNDS)
+    calls.clear()
+    monkeypatch.setattr(fast, "LONG", 0.0)
+    assert fast._race(net, (1, 3, 16, 16)).keys() == {"eager", "half"}
+    assert len(calls) == 2 * (1 + 1)
+
+
 def test_a_way_that_fails_is_left_out_of_the_race(monkeypatch):
     """Here a CUDA graph, which no CPU has."""
     net = seeded(NETS["plain"])

@@ -79,6 +79,7 @@ def draw(plan: Plan) -> Iterator[tuple[dict, SampleState]]:
     on from it bit for bit.
     """
     diffusion = models.load(plan.request.model)
+    _check_work(diffusion, plan)
     if plan.request.runtime == "auto":
         diffusion = models.quick(diffusion, plan.request.batch)
     stream = _open_stream(diffusion, plan)
@@ -98,12 +99,17 @@ def draw(plan: Plan) -> Iterator[tuple[dict, SampleState]]:
             torch.cuda.empty_cache()
 
 
+def _check_work(diffusion, plan: Plan) -> None:
+    """Before anything is computed, even to find out how fast that is."""
+    if plan.state is None:
+        steps = min(plan.request.steps or diffusion.sampling_timesteps, diffusion.num_timesteps)
+        limits.check_work(plan.request.batch, steps, diffusion.image_size)
+
+
 def _open_stream(diffusion, plan: Plan) -> SampleStream:
     if plan.state is not None:
         return diffusion.resume_stream(states.moved(plan.state, diffusion.device))
     request, start = plan.request, plan.start
-    steps = min(request.steps or diffusion.sampling_timesteps, diffusion.num_timesteps)
-    limits.check_work(request.batch, steps, diffusion.image_size)
     begin = {} if start is None else {"noise": _started(diffusion, plan), "t_start": start.t}
     return diffusion.sample_stream(
         request.batch,

@@ -23,6 +23,7 @@ from ddpm_hub.app import limits, machine
 from ddpm_hub.errors import HubError
 from ddpm_hub.memory import keep_memory
 
+MEASURED = 4  # images at most, to find out which way of drawing is fastest
 QUICK_COST = 1.5  # of a model's own memory, for its fast copy: bfloat16, packed for two batches
 MAX_MODELS = 6  # in memory, beside the bundled one, if there is room for so many
 CARD_BYTES = 64_000
@@ -62,11 +63,12 @@ def load(model: str = "bundled", revision: str | None = None):
 def quick(diffusion, batch: int):
     """The fastest copy of a model of ours for drawing so many images, made when it is first asked.
 
-    For each kind of model and batch this machine measures once what is fastest: about a second.
+    For each kind of model this machine measures once what is fastest: about a second, or a few
+    calls of a large one, and of few images, since nobody can stop it.
     """
     with _quick_lock:
         if diffusion not in _quick:
-            _quick[diffusion] = diffusion.accelerated("auto", batch)
+            _quick[diffusion] = diffusion.accelerated("auto", min(batch, MEASURED))
         return _quick[diffusion]
 
 

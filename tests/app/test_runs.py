@@ -307,6 +307,13 @@ def test_a_fast_run_is_the_accelerated_ones_pixel_for_pixel(small_model, quick):
     assert pixels(exact["x"]) == shown(small_model.sample(2, **options))
 
 
+def test_a_fast_run_of_too_much_work_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(models, "quick", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(limits, "MAX_WORK", 8 * 8 * 9)
+    with pytest.raises(ConfigError, match="pixels"):
+        list(engine.sample(asked(runtime="auto")))
+
+
 def test_a_fast_run_that_was_paused_goes_on_exactly(quick):
     whole = list(engine.sample(asked(runtime="auto")))
     run = runs.Run(asked(runtime="auto"))
