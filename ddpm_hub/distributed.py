@@ -7,6 +7,8 @@ Alone, everything here is the identity. What is trained, and how, is `training/`
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -59,6 +61,8 @@ class Team(NamedTuple):
 def join(device: torch.device) -> Team:
     """The team that the launcher's environment describes; joined, if it was not yet."""
     if dist.is_available() and not dist.is_initialized() and int(os.getenv("WORLD_SIZE", "1")) > 1:
+        # its functions have the group of that moment as a default, which they would keep for ever
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         # left to the interpreter's end, its threads may still run: that process would abort
         atexit.register(leave)
@@ -70,6 +74,7 @@ def join(device: torch.device) -> Team:
 def leave() -> None:
     """The end of the team that `join` joined; the next `join` would start another."""
     if dist.is_initialized():
+        gc.collect()  # what still averages gradients over it holds it
         dist.destroy_process_group()
 
 

@@ -18,20 +18,42 @@ from ddpm_hub.training.checks import check_team
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "tests" / "victim.py")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# Exit handlers run in reverse: this one after those that training has registered.
+WATCHED = """
+import atexit, sys
+from pathlib import Path
+import victim
+
+def threads():
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            yield (task / "comm").read_text().strip()
+        except OSError:  # it has just ended
+            pass
+
+def gloo():
+    return sum("gloo" in name for name in threads())
+
+atexit.register(lambda: print("at the end", gloo()))
+victim.run(sys.argv[1], train_num_steps=int(sys.argv[2]))
+print("trained", gloo() > 0)
+"""
 
 
-def launch(processes, folder, steps):
-    """The victim as a program: alone, or under torchrun."""
+def launch(processes, folder, steps, program=PROGRAM):
+    """The victim as a program: alone, or under torchrun. What it said."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
-        [sys.executable, *(torchrun if processes > 1 else []), PROGRAM, str(folder), str(steps)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [sys.executable, *(torchrun if processes > 1 else []), program, str(folder), str(steps)],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"} | ONE_THREAD,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning" not in done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +104,13 @@ def test_what_two_processes_began_one_can_finish(alone, tmp_path):
     assert len(checkpoint.read_curve(tmp_path)) == 12
     launch(1, tmp_path, 20)
     assert worst(victim.state_of(tmp_path), victim.state_of(alone)) < 1e-6
+
+
+def test_no_thread_of_the_team_is_left_when_the_interpreter_ends(tmp_path):
+    """One that then wants Python's lock would abort the process, after all was done and saved."""
+    (tmp_path / "watched.py").write_text(WATCHED)
+    said = launch(2, tmp_path / "run", 2, str(tmp_path / "watched.py"))
+    assert sorted(said.split("\n")) == ["", *["at the end 0"] * 2, *["trained True"] * 2]
 
 
 def test_a_batch_that_cannot_be_shared_is_a_sentence():
