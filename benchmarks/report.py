@@ -18,13 +18,18 @@ def parser_of(doc, rounds, batch):
     return parser
 
 
+def finish():
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def synchronised(run):
-    """`run`, which then waits for the GPU, if there is one."""
+    """`run`, which then waits for the GPU."""
 
     def whole():
         run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        finish()
 
     return whole
 

@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 
 import torch
+from report import finish
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
@@ -144,12 +145,6 @@ class Ours:
             event = next(self.events)
         finish()
         return event
-
-
-def finish():
-    """Wait for the GPU, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def seconds(contestant, steps, clock=time.perf_counter):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from peers import reference  # noqa: E402 (the repository's folders are not installed)
-from report import apart, ms, parser_of, ratio, report, synchronised  # noqa: E402
+from report import apart, finish, ms, parser_of, ratio, report  # noqa: E402
 
 from ddpm_hub import Unet  # noqa: E402
 from ddpm_hub.fast import WAYS  # noqa: E402
@@ -75,7 +75,8 @@ def forward(net, x, times, mode):
 def seconds(run, clock):
     """Seconds of one run by this clock."""
     start = clock()
-    synchronised(run)()
+    run()
+    finish()
     return clock() - start
 
 

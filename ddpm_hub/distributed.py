@@ -7,7 +7,6 @@ Alone, everything here is the identity. What is trained, and how, is `training/`
 from __future__ import annotations
 
 import atexit
-import gc
 import importlib
 import inspect
 import os
@@ -74,7 +73,6 @@ def join(device: torch.device) -> Team:
 def leave() -> None:
     """The end of the team that `join` joined; the next `join` would start another."""
     if dist.is_initialized():
-        gc.collect()  # what still averages gradients over it holds it
         dist.destroy_process_group()
 
 

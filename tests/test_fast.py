@@ -252,7 +252,6 @@ def test_what_cannot_be_is_said():
     assert fast.choose(net, (1, 3, 16, 16)).runtime == "eager"
 
 
-@needs_bf16
 def test_a_network_that_takes_long_is_timed_once(monkeypatch):
     calls = []
     seconds = fast._seconds
@@ -267,6 +266,7 @@ def test_a_network_that_takes_long_is_timed_once(monkeypatch):
     assert len(calls) == 2 * (1 + 1)
 
 
+@needs_bf16
 def test_a_way_that_fails_is_left_out_of_the_race(monkeypatch):
     """Here a CUDA graph, which no CPU has."""
     net = seeded(NETS["plain"])

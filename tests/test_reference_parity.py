@@ -97,6 +97,16 @@ def test_fresh_weights_of_one_seed_are_the_reference_ones():
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
 
+@pytest.mark.parametrize("mode", [False, True])
+def test_gradients_of_every_parameter_equal_the_reference(mode):
+    ours, theirs = twin_unets(dim=8, dim_mults=(1, 2), channels=1)
+    x, t = wave(2, 1, 8, 8), torch.tensor([3, 700])
+    for net in (ours.train(mode), theirs):
+        net(x, t).square().mean().backward()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(p.grad, q.grad, atol=1e-5, rtol=1e-3), name
+
+
 @SLOW
 @given(st.booleans(), unet_arguments(), st.integers(0, 99))
 def test_in_training_or_not_any_twin_has_the_gradients_of_the_reference(mode, arguments, seed):

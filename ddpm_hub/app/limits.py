@@ -98,8 +98,8 @@ BOUNDS: dict[str, dict[str, Any]] = {
 
 
 # How the network is called: as it is, or by the copy of it that is fastest on this machine. The
-# library knows more, but some of those take minutes to be made.
-RUNTIMES = ("eager", "auto")
+# library knows more, but some of those take minutes to be made. {its name: the form's word}
+RUNTIMES = {"eager": "exact", "auto": "fast"}
 
 
 def request(  # noqa: PLR0913  what a visitor may choose

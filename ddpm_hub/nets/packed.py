@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ddpm_hub.nets import blocks
 from ddpm_hub.nets.half import for_drawing
+from ddpm_hub.nets.trained import image, rows
 
 LARGEST_LOGIT = 60  # e^60 times 10^12 pixels is within float32's and bfloat16's range
 KEPT = 2  # shapes of input for which a convolution's weights stay packed: a batch, and its rest
@@ -155,7 +156,6 @@ class LinearAttention(nn.Module):
         return max(logits, attention.mem_kv[0].abs().max()) < LARGEST_LOGIT
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
         pixels = rows(unit(x))
         q = F.linear(pixels, self.to_q).exp_().unflatten(-1, (self.heads, self.d))
         q = q.div_(q.sum(dim=-1, keepdim=True)).flatten(2)
@@ -163,7 +163,7 @@ class LinearAttention(nn.Module):
         context = torch.baddbmm(self.memory, k @ pixels, self.to_v.expand(len(x), -1, -1))
         context = context.mul_(self.same_head).div_(k.sum(dim=-1, keepdim=True) + self.memory_sum)
         out = torch.baddbmm(self.bias, q, context @ self.to_out)
-        return self.norm_out(image(out, height, width))
+        return self.norm_out(image(out, like=x))
 
 
 def _to_qkv(attention: blocks.LinearAttention) -> Tensor:
@@ -184,23 +184,13 @@ class Attention(nn.Module):
         self.mem_kv = attention.mem_kv
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, height, width = x.shape
+        b = len(x)
         qkv = rows(self.to_qkv(self.norm(x))).view(b, -1, 3, self.heads, self.d)
         q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, heads, HW, d)
         mem_k, mem_v = self.mem_kv.unsqueeze(1).expand(-1, b, -1, -1, -1)
         k, v = torch.cat((mem_k, k), dim=-2), torch.cat((mem_v, v), dim=-2)
         out = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(image(out.transpose(1, 2).flatten(2), height, width))
-
-
-def rows(x: Tensor) -> Tensor:
-    """(B, C, H, W), channels last in memory, as (B, HW, C): no copy."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def image(x: Tensor, height: int, width: int) -> Tensor:
-    """(B, HW, C) as (B, C, H, W), channels last in memory: no copy."""
-    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return self.to_out(image(out.transpose(1, 2).flatten(2), like=x))
 
 
 PACKED = {

@@ -89,7 +89,8 @@ class Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, gain: Tensor, shift: Tensor | None, silu: bool) -> tuple[Tensor, ...]:
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=_total(x))
+        total = torch.promote_types(x.dtype, torch.float32)
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=total)
         r = length.clamp_min_(1e-12).reciprocal_().to(x.dtype)
         unit, gain = x * r, gain.to(x.dtype)
         y = unit.mul_(gain) if shift is None else torch.addcmul(shift.to(x.dtype), unit, gain)
@@ -118,11 +119,6 @@ class Normalised(torch.autograd.Function):
         return g.addcmul_(u, along, value=-1).mul_(r), dgain, dshift, None
 
 
-def _total(x: Tensor) -> torch.dtype:
-    """What sums over x are computed in: float32 at least."""
-    return torch.promote_types(x.dtype, torch.float32)
-
-
 # ---- attention ----------------------------------------------------------------------------------
 def rows(x: Tensor) -> Tensor:
     """(B, C, H, W), channels last in memory, as (B, HW, C): no copy."""
@@ -130,14 +126,16 @@ def rows(x: Tensor) -> Tensor:
 
 
 def image(x: Tensor, like: Tensor) -> Tensor:
-    """(B, HW, C) as (B, C, H, W), channels last in memory: no copy."""
+    """(B, HW, C) as (B, C, H, W) with the sides of `like`, channels last in memory: no copy."""
     return x.mT.unflatten(2, like.shape[2:])
 
 
 def linear_attention(
     pixels: Tensor, to_qkv: nn.Conv2d, mem_kv: Tensor, to_out: nn.Conv2d
 ) -> Tensor:
-    """What `blocks.LinearAttention` makes of normalised pixels, (B, HW, C), before its last norm.
+    """Shen et al. 2018, `blocks.LinearAttention` between its two norms: (B, HW, C) to the same.
+
+    pixels: normalised. mem_kv (2, heads, d, memory); the convolutions are 1x1, as there.
 
     Once q and k are normalised, nothing but products is left: q (k^T v) W_o, with values
     v = x W_v. Taken as q ((k^T x) W_v W_o), no pixel has values or heads' features of its own.
@@ -200,7 +198,9 @@ class Gathered(torch.autograd.Function):
 
 
 def attention(pixels: Tensor, to_qkv: nn.Conv2d, mem_kv: Tensor, to_out: nn.Conv2d) -> Tensor:
-    """What `blocks.Attention` makes of normalised pixels, (B, HW, C).
+    """Vaswani et al. 2017, `blocks.Attention` behind its norm: (B, HW, C) to the same.
+
+    pixels: normalised. mem_kv (2, heads, memory, d); the convolutions are 1x1, as there.
 
     Few pixels meet in one small matrix of all pairs: torch's kernel that never holds it whole
     takes three times as long backwards.

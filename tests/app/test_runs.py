@@ -1,4 +1,4 @@
-"""Runs without a browser: throttling, pausing, branching, starts, classes, limits, refusals.
+"""Runs without a browser: throttling, pausing, branching, starts, fast copies, classes, refusals.
 
 Over 300 lines: each is a few, and all need the small network that stands in for the bundled one.
 """

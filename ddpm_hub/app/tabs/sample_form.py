@@ -118,7 +118,7 @@ def _more() -> dict[str, Component]:
             **SEGMENTS,
         ),
         "runtime": gr.Radio(
-            [("exact", "eager"), ("fast", "auto")],
+            [(word, name) for name, word in limits.RUNTIMES.items()],
             value="eager",
             label="Arithmetic",
             info="fast: bfloat16 where the machine has it; as good, not the same to the last bit",
