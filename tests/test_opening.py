@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support import HERE, random_diffusion
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_hub import GaussianDiffusion, Unet, UNet2D, weights
+from ddpm_hub.hub_model import build_checked
 
 CHURCH = {  # the 256-pixel networks of Ho et al., as the Hub has them: 113.7 M parameters
     "sample_size": 256,
@@ -62,6 +64,24 @@ def test_the_schedule_of_what_was_opened_is_there_and_exact(tmp_path):
     for name, values in model.named_buffers():
         assert torch.equal(opened.get_buffer(name), values)
     assert opened.double().betas.dtype == torch.float64
+
+
+def test_no_number_is_drawn_for_weights_that_the_file_holds():
+    class Draws(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten.uniform_.default
+            return function(*args, **(kwargs or {}))
+
+    config = random_diffusion().to_config()
+    with Draws() as at_random:
+        plain = GaussianDiffusion.from_config(config)
+    with Draws() as to_be_filled:
+        model = build_checked(GaussianDiffusion, config, {})
+    assert at_random.count > 50 and to_be_filled.count == 0
+    shapes = {name: tensor.shape for name, tensor in plain.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == shapes
 
 
 def test_opening_a_large_checkpoint_takes_little_more_memory_than_its_size(tmp_path):
