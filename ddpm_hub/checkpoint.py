@@ -153,7 +153,10 @@ def take(tensors: dict[str, Tensor], prefix: str, into: dict[str, Tensor]) -> No
 
 
 def _facts(file: Any) -> dict[str, Any]:
-    facts = json.loads((file.metadata() or {})[FACTS])
+    header = file.metadata() or {}
+    if FACTS not in header:
+        raise ValueError("it holds no state of a training")
+    facts = json.loads(header[FACTS])
     if not isinstance(facts, dict) or not isinstance(facts.get("step"), int):
         raise ValueError("its header says no step")
     return facts

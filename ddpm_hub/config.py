@@ -44,7 +44,9 @@ class TrainConfig:
     num_samples: int = option(25, "images per sample grid")
     sample_steps: int = option(50, "DDIM steps of the grid")
     sample_raw: bool = option(False, "also sample the weights as they are, beside their average")
-    results_folder: str | None = option("./results", "None keeps everything in memory")
+    results_folder: str | None = option(
+        "./results", "of model, samples and checkpoints (None, in Python: all stays in memory)"
+    )
     resume: str | None = option(
         None, "auto: go on from the newest checkpoint if there is one; or a folder or checkpoint"
     )

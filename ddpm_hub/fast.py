@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 import warnings
@@ -147,8 +146,7 @@ def _key(net: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def _file() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "ddpm_hub" / "runtimes.json"
+    return files.cache_folder() / "runtimes.json"
 
 
 def _memory() -> dict[str, Any]:

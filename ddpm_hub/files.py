@@ -35,6 +35,21 @@ def write_text(path: Path, text: str) -> None:
     write_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def cache_folder() -> Path:
+    """What can be made again lies there: `DDPM_HUB_CACHE`, or ddpm_hub in the user's cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm_hub"
+    return Path(os.environ.get("DDPM_HUB_CACHE") or base)
+
+
+def check_place(path: Path) -> None:
+    """Raise OSError if no file can be written there, for who would learn it after hours of work."""
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OSError(
+            f"{str(path)!r} cannot be written: give a file in a folder that exists and is yours"
+        )
+
+
 def clean(folder: Path) -> None:
     """Remove what crashes left half written in a folder, if it is there."""
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -54,6 +54,10 @@ class SamplingProcess(DenoisingLoss):
         Raises ConfigError for another runtime, or one that this machine does not offer.
         """
         check_int("batch_size", batch_size, 1, 1_000_000)
+        if self.runtime.runtime != "eager":
+            raise ConfigError(
+                f"this is a {self.runtime.runtime!r} copy already: ask the process it was made of"
+            )
         shape = (batch_size, self.model.channels, *self.image_size)
         choice = fast.choose(self.model, shape, runtime)
         if choice.runtime == "eager" and runtime == "eager":
@@ -107,7 +111,7 @@ class SamplingProcess(DenoisingLoss):
     ) -> SampleStream:
         """An iterator of `Step`, one after each network call; `sample()` is its last x.
 
-        sampler: a row of SAMPLERS; None is "ddpm" over all T steps and "ddim" over fewer.
+        sampler: a row of SAMPLERS; None is "ddpm" over all T steps without an eta, else "ddim".
         steps: network calls, 1 .. T; `sampling_timesteps` if None.
         eta: share of ancestral noise, 0 .. 1, in "ddim" (`ddim_sampling_eta` if None) and
             "dpmpp_2m_sde" (1 if None); the others have no such choice.
@@ -207,10 +211,12 @@ class SamplingProcess(DenoisingLoss):
         if sampler is None:
             sampler = "ddpm" if steps == t_start + 1 and eta is None else "ddim"
         check_choice("sampler", sampler, SAMPLERS)
-        if eta is None:
-            eta = self.ddim_sampling_eta if sampler == "ddim" else default_eta(sampler)
-        else:
+        if eta is not None:
             check_float("eta", eta, 0, 1)
+        if default_eta(sampler) is None:
+            eta = None  # it has no such choice: no report may say that it had
+        elif eta is None:
+            eta = self.ddim_sampling_eta if sampler == "ddim" else default_eta(sampler)
         spacing = check_choice("spacing", "linspace" if spacing is None else spacing, SPACINGS)
         ts = timesteps(self._exact["alphas_cumprod"][: t_start + 1], sampler, spacing, steps)
         asked = self._asked(len(x), classes, guidance, **asked)

@@ -2,7 +2,7 @@
 
 In the room: what a run is (`SampleState`), its loop (`SampleStream`), and the one thing that any
 sampler can be made to do beside its own work: hold a known region, with RePaint's jumps back up.
-Not in the room: the samplers themselves, and what to start from (`editing.py`, `model.py`).
+Not in the room: the samplers themselves, and what to start from (`sampling.py`, `editing.py`).
 
 A path of timesteps falls from noise to data; where it rises, from s up to t, the state is noised
 again and no network is called: [999, 899, 799, 999, 899, 799, ..., -1].

@@ -2,7 +2,7 @@
 
     python space_config/deploy.py user/name [--model user/repo] [--hardware t4-small] [--dry-run]
 
-It needs huggingface-hub and nothing else.
+It needs huggingface-hub and typer, and nothing else.
 """
 
 import sys

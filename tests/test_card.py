@@ -326,6 +326,18 @@ def test_the_card_of_a_folder_takes_in_what_eval_wrote_there(run, tmp_path):
         assert "FID" not in card.of_folder(folder)
 
 
+def test_figures_of_earlier_weights_are_set_aside_when_the_training_goes_on(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "results")
+    (folder / "evaluation.json").write_text(json.dumps({"quality": QUALITY}))
+    plan = vars(CONFIG) | {"results_folder": str(folder), "resume": "auto", "push_to_hub": None}
+    for steps, stays in ((6, True), (9, False)):
+        with pytest.warns(UserWarning, match="40 images are few"):
+            list(train(model(), images(), TrainConfig(**plan | {"train_num_steps": steps})))
+        assert (folder / "evaluation.json").exists() == stays
+    assert "FID" not in (folder / "README.md").read_text()
+    assert json.loads((folder / "evaluation.old.json").read_text()) == {"quality": QUALITY}
+
+
 def picture(losses, **more):
     curve = {"step": list(range(1, len(losses) + 1)), "loss": losses} | more
     return curve_png({"curve": curve})

@@ -69,6 +69,24 @@ def test_bad_input_is_one_sentence_and_exit_code_2():
     assert "Traceback" not in result.stderr
 
 
+def test_what_could_not_be_kept_is_not_drawn(tmp_path):
+    for how in (("--out", str(tmp_path)), ("--out", str(tmp_path / "nowhere" / "grid.png"))):
+        result = run("sample", "bundled", "--steps", "1", *how)
+        assert result.returncode == 1 and "cannot be written: give a file" in result.stderr
+        assert "step" not in result.stderr  # no bar was shown
+    figures = str(tmp_path / "nowhere" / "figures.json")
+    result = run("eval", "bundled", "--no-quality", "--no-likelihood", "--json", figures)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.strip().splitlines()[-1].startswith(f"ddpm-hub: '{figures}' cannot be")
+
+
+def test_a_file_is_not_taken_for_a_repo(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"weights")
+    result = run("info", str(path))
+    assert result.returncode == 2 and "is a file: give the folder of" in result.stderr
+
+
 def test_a_model_that_is_not_there_is_one_sentence_and_exit_code_1():
     result = run("info", "no such model")
     assert result.returncode == 1 and "Traceback" not in result.stderr

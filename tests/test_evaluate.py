@@ -98,6 +98,18 @@ class Silent(nn.Module):
         return torch.zeros_like(x)
 
 
+def test_figures_of_a_network_with_classes_say_that_it_was_told_none():
+    images = torch.rand(4, 1, 8, 8)
+    for classes, said in ((None, False), (3, True)):
+        diffusion = random_diffusion(unet={"num_classes": classes})
+        for figure in (
+            evaluate.loss_by_t(diffusion, images, bins=2),
+            work.finish(evaluate.likelihood_work(diffusion, images, steps=2)),
+        ):
+            assert figure.unlabelled is said
+            assert ("without labels" in figure.sentence()) is said
+
+
 def test_the_loss_by_t_of_a_network_that_knows_the_image_is_0_everywhere():
     image = pixels(1, 1, 8, 8).double() / 255
     diffusion = oracle_diffusion(image * 2 - 1, objective="pred_noise")

@@ -193,6 +193,19 @@ def test_the_network_itself_stays_as_it_was():
 
 
 @needs_bf16
+@pytest.mark.parametrize("name", NETS)
+def test_a_packed_copy_answers_the_same_where_gradients_are_on(name):
+    net = seeded(NETS[name])
+    copy = packed(net)
+    x, t = torch.randn(2, net.channels, 16, 16, dtype=torch.bfloat16), torch.tensor([3, 700])
+    answer = copy(x, t)
+    assert not answer.requires_grad
+    with torch.no_grad():
+        want = copy(x, t)
+    assert (answer - want).norm() < 0.02 * want.norm()
+
+
+@needs_bf16
 def test_a_process_draws_nearly_the_same_pictures_around_it_and_is_not_saved(tmp_path):
     diffusion = GaussianDiffusion(
         seeded(NETS["with classes"]), image_size=16, timesteps=50, beta_schedule="linear"
@@ -205,6 +218,9 @@ def test_a_process_draws_nearly_the_same_pictures_around_it_and_is_not_saved(tmp
     assert torch.equal(ours, quick.sample(2, **asked))  # the same seed, the same pictures
     with pytest.raises(ConfigError, match="save the one that it was made of"):
         quick.save_pretrained(tmp_path)
+    for way in ("eager", "auto", "packed"):
+        with pytest.raises(ConfigError, match="this is a 'packed' copy already"):
+            quick.accelerated(way)
     diffusion.save_pretrained(tmp_path)
     assert (quick.runtime.runtime, diffusion.runtime.runtime) == ("packed", "eager")
 

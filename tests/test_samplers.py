@@ -270,6 +270,8 @@ def test_a_sampler_takes_its_own_share_of_noise_unless_told_otherwise(sampler):
     diffusion = random_diffusion()
     default = {"ddim": 0.0, "dpmpp_2m_sde": 1.0}.get(sampler)
     assert diffusion.sample_stream(1, sampler=sampler, seed=0).state().eta == default
+    told = None if default is None else 0.5  # who has no such choice does not report one
+    assert diffusion.sample_stream(1, sampler=sampler, seed=0, eta=0.5).state().eta == told
 
 
 def test_dpmpp_2m_sde_without_noise_is_dpmpp_2m():

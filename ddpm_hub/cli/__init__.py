@@ -1,11 +1,13 @@
 """The command line, `ddpm-hub` and `python -m ddpm_hub`: each command calls the library once.
 
-Errors are one sentence on stderr; exit code 2 for bad input, 1 for a failure.
+Errors and warnings are one sentence on stderr. Exit code 2 for an argument, a config or data that
+cannot be, 1 for what could not be had, read or written.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -71,11 +73,15 @@ def sample(  # noqa: PLR0913  each is an option of the command
 ) -> None:
     """Draw a grid of images."""
     from ddpm_hub import images
-    from ddpm_hub.errors import check_choice
+    from ddpm_hub.errors import check_choice, check_int
+    from ddpm_hub.files import check_place
     from ddpm_hub.model import GaussianDiffusion
     from ddpm_hub.runtime import pick_device
 
     kind = check_choice("film", gif.suffix[1:], ("webp", "gif")) if gif else None
+    for path in (out, gif) if gif else (out,):
+        check_place(path)
+    check_int("n", n, 1, 100_000)
     diffusion = GaussianDiffusion.from_pretrained(
         model, revision=revision, map_location=pick_device()
     ).accelerated(runtime, n)
@@ -98,7 +104,9 @@ def sample(  # noqa: PLR0913  each is an option of the command
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option(help="print the version")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
     """Options that stand before any command."""
     if version:
         print(f"ddpm-hub {__version__}")
@@ -108,6 +116,7 @@ def root(version: Annotated[bool, typer.Option(help="print the version")] = Fals
 def main() -> None:
     """The entry point: run the command, and turn our own errors into a sentence."""
     keep_memory()
+    warnings.showwarning = _say
     try:
         app()
     except DDPMHubError as error:
@@ -116,6 +125,11 @@ def main() -> None:
     except OSError as error:  # a folder that is not there, a full disk
         print(f"ddpm-hub: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _say(message: Warning | str, *_: object) -> None:
+    """A warning for people: not where in the library it was thought of."""
+    print(f"ddpm-hub: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -100,9 +100,12 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     """
     from ddpm_hub import evaluate as library
     from ddpm_hub.distributed import join
+    from ddpm_hub.files import check_place
     from ddpm_hub.model import GaussianDiffusion
     from ddpm_hub.runtime import pick_device
 
+    if json is not None:
+        check_place(json)
     device = pick_device()
     diffusion = GaussianDiffusion.from_pretrained(model, revision=revision, map_location=device)
     options = {"eta": eta, "spacing": spacing, **_options(option or ())}

@@ -29,11 +29,13 @@ def train(
     ] = None,
     channels: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="1 grey, 3 colour, 4 with alpha", show_default="bundled 1, else 3"),
+        typer.Option(
+            help="1 grey, 3 colour, 4 with alpha", show_default="bundled: the preset's, else 3"
+        ),
     ] = None,
     log_with: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="tensorboard or trackio: events under runs/; repeatable"),
+        typer.Option(help="tensorboard (under runs/) or trackio (its own folder); repeatable"),
     ] = None,
     **config: Any,
 ) -> None:
@@ -45,7 +47,8 @@ def train(
 
     chosen = PRESETS[check_choice("preset", preset, PRESETS)]
     given = {name: value for name, value in config.items() if value is not None}
-    channels = channels or (None if data == "bundled" else 3)
+    if channels is None and data != "bundled":
+        channels = 3
     try:
         _train(data, _model(chosen, image_size, channels, given), chosen, given, log_with or ())
     except Interrupted as stop:
@@ -61,7 +64,7 @@ def _model(preset, image_size, channels, given):
     from ddpm_hub.runtime import pick_device
 
     torch.manual_seed(given.get("seed", preset.train.seed))
-    arguments = preset.diffusion | ({"image_size": image_size} if image_size else {})
+    arguments = preset.diffusion | ({} if image_size is None else {"image_size": image_size})
     return GaussianDiffusion(build(preset.unet, channels), **arguments).to(pick_device())
 
 

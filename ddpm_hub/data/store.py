@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ddpm_hub.errors import DataError
-from ddpm_hub.files import reason, write_durably
+from ddpm_hub.files import cache_folder, reason, write_durably
 from ddpm_hub.images import Unreadable
 
 Progress = bool | Callable[[int, int], Any]  # a bar or none, or a function of (done, total)
@@ -179,8 +179,7 @@ def _mapped(pictures: Pictures, shape: tuple[int, ...], progress: Progress) -> D
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("DDPM_HUB_CACHE") or Path(base) / "ddpm_hub") / "data"
+    folder = cache_folder() / "data"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

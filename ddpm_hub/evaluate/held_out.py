@@ -24,6 +24,7 @@ from ddpm_hub.runtime import eval_mode
 from ddpm_hub.spacings import SPACINGS
 
 BINS = 10
+UNLABELLED = {False: "", True: ", without labels"}  # words of a report
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class LossByT:
     data: str
     seed: int
     ema: bool | None
+    unlabelled: bool = False  # the network has classes, and was not told the images'
 
     @property
     def mean(self) -> float:
@@ -52,8 +54,9 @@ class LossByT:
     def sentence(self) -> str:
         """The curve and what it is of, for people."""
         lines = [
-            f"loss by t ({self.objective}, weighted as in training; {self.images:,} images of "
-            f"{self.data}, seed {self.seed}, EMA {EMA[self.ema]}): {self.mean:.4f} on average"
+            f"loss by t ({self.objective}, weighted as in training{UNLABELLED[self.unlabelled]}; "
+            f"{self.images:,} images of {self.data}, seed {self.seed}, EMA {EMA[self.ema]}): "
+            f"{self.mean:.4f} on average"
         ]
         for (low, high), loss, error in zip(
             pairwise(self.edges), self.losses, self.errors, strict=True
@@ -81,14 +84,15 @@ class BitsPerDim:
     data: str
     seed: int
     ema: bool | None
+    unlabelled: bool = False  # as in LossByT
 
     def sentence(self) -> str:
         """The figure and what it is of, for people."""
         return (
             f"bits/dim: {self.total:.3f} +- {self.error:.3f} at most (LT {self.LT:.4f} + Lt "
             f"{self.Lt:.3f} + L0 {self.L0:.3f}; {self.images:,} images of {self.data}, "
-            f"{self.steps} network calls each, variance {self.variance_type}, seed {self.seed}, "
-            f"EMA {EMA[self.ema]})"
+            f"{self.steps} network calls each, variance {self.variance_type}"
+            f"{UNLABELLED[self.unlabelled]}, seed {self.seed}, EMA {EMA[self.ema]})"
         )
 
 
@@ -124,6 +128,7 @@ def loss_stream(
         data=data,
         seed=seed,
         ema=ema,
+        unlabelled=_has_classes(diffusion),
     )
 
 
@@ -145,7 +150,7 @@ def likelihood_work(
     """Eq. 5 for images uint8 or in [0, 1], (N, C, H, W), one noise per step.
 
     steps: all T if None. Fewer are a shorter chain, evenly spaced in log SNR, with a bound of its
-    own, which is a little larger.
+    own, which is larger: of the bundled model by 2 % at 100 steps, by 19 % at 25, by 100 % at 10.
     """
     ts, rng = None, generator(torch.device("cpu"), "bits/dim", seed)
     if steps is not None:
@@ -168,7 +173,12 @@ def likelihood_work(
         data=data,
         seed=seed,
         ema=ema,
+        unlabelled=_has_classes(diffusion),
     )
+
+
+def _has_classes(diffusion: GaussianDiffusion) -> bool:
+    return bool(getattr(diffusion.model, "num_classes", None))
 
 
 def _floats(diffusion: GaussianDiffusion, images: Tensor) -> Tensor:

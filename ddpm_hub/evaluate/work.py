@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from ddpm_hub.config_file import plain
 from ddpm_hub.errors import DataError
-from ddpm_hub.files import write_durably, write_text
+from ddpm_hub.files import cache_folder, write_durably, write_text
 from ddpm_hub.weights import clean_state
 
 T = TypeVar("T")
@@ -106,8 +105,7 @@ class Pieces:
 
 def default_cache() -> Path:
     """Where pieces lie unless told: beside the data sets' cache, `DDPM_HUB_CACHE`/evaluation."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddpm_hub"
-    return Path(os.environ.get("DDPM_HUB_CACHE") or base) / "evaluation"
+    return cache_folder() / "evaluation"
 
 
 def folder_of(cache: str | Path | None, kind: str, about: Mapping[str, Any]) -> Path | None:

@@ -48,7 +48,7 @@ def check_repo_id(repo_id: str) -> str:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        why = str(error).replace(repr(repo_id), "it")[:200]
+        why = str(error).replace(f": {repo_id!r}", "").rstrip(".")[:200]
         raise HubError(f"{shown(repo_id)} is no name of a repo ({why}): use user/name") from error
     if not NAME.fullmatch(repo_id):
         raise HubError(f"{shown(repo_id)} does not say whose repo it is: use user/name")

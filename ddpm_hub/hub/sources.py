@@ -199,6 +199,11 @@ def open_source(repo_id_or_dir: str | Path, **where: object) -> Source:
         return Folder(BUNDLED, "the bundled model")
     if os.path.isdir(repo_id_or_dir):  # unlike Path.is_dir, False for a name too long to be one
         return Folder(Path(repo_id_or_dir))
+    if os.path.isfile(repo_id_or_dir):  # "results/model.safetensors" has the form of user/name
+        raise ConfigError(
+            f"{shown(str(repo_id_or_dir))} is a file: give the folder of config.json and "
+            "model.safetensors (a model-N.pt: ddpm-hub convert, or from_lucidrains)"
+        )
     try:
         repos.check_repo_id(str(repo_id_or_dir))
     except HubError as error:

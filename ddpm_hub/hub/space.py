@@ -26,7 +26,7 @@ CARD = "space_config/README.md"  # becomes the Space's README.md
 BESIDE = ("app.py", "requirements.txt", "LICENSE")
 NOT_DATA = {".pyc", ".pyo"}
 FREE = "cpu-basic"
-# what the demo runs on: ZeroGPU lends a GPU to decorated functions only, which it has none of
+# ZeroGPU goes with a plan, and is chosen in the Space's settings (docs/hub.md)
 HARDWARE = tuple(h.value for h in SpaceHardware if not h.value.startswith("zero-"))
 SLEEP = 60  # minutes: a GPU that nobody looks at is paid for all the same
 MODEL_FILES = ("config.json", "model.safetensors")

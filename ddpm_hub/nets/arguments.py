@@ -17,7 +17,7 @@ WHOLE = {
 }
 OPTIONAL = {"init_dim", "out_dim", "num_classes"}
 NUMBERS = {
-    "sinusoidal_pos_emb_theta": (1.001, 1e12),  # the longest wavelength; the shortest is 1
+    "sinusoidal_pos_emb_theta": (1.001, 1e12),  # the longest wavelength / 2 pi; the shortest's is 1
     "dropout": (0, 0.99),
     "cond_drop_prob": (0, 1),
 }

@@ -111,8 +111,15 @@ class RMSNorm(nn.Module):
         direction = unit(x, mine)
         if scale_shift is None:
             return direction.mul_(self.gain)
-        scale, shift = scale_shift
-        return torch.addcmul(shift, direction, self.gain * (scale + 1))
+        gain, shift = self.gain_and_shift(scale_shift)
+        return torch.addcmul(shift, direction, gain)
+
+    def gain_and_shift(
+        self, scale_shift: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `blocks.RMSNorm` has it: blocks ask for it where gradients are on."""
+        scale, shift = (0, None) if scale_shift is None else scale_shift
+        return self.gain * (scale + 1), shift
 
 
 def unit(x: Tensor, mine: bool = False) -> Tensor:

@@ -44,7 +44,7 @@ class Unet(Network):
         learned_variance: double the output for Improved DDPM's variance.
         learned_sinusoidal_cond, random_fourier_features, learned_sinusoidal_dim: embed t by
             learned or random frequencies.
-        sinusoidal_pos_emb_theta: largest wavelength of the fixed embedding.
+        sinusoidal_pos_emb_theta: largest wavelength of the fixed embedding, over 2 pi.
         dropout: in the first half of each residual block, in [0, 1).
         attn_dim_head, attn_heads: one number, or one per level.
         full_attn: True for attention over all pixels, False for linear attention, one switch or

@@ -24,6 +24,7 @@ from torch import Tensor
 from ddpm_hub import checkpoint, files, hub, runtime
 from ddpm_hub.card import CARD, CURVE, is_generated, of_folder
 from ddpm_hub.card.curve import curve_png
+from ddpm_hub.card.facts import EVALUATION
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import CheckpointError, ConfigError, HubError
@@ -119,6 +120,7 @@ class Keeper:
         text = json.dumps(report, indent=2, allow_nan=False) + "\n"
         plot = curve_png(report)
         try:
+            self._set_figures_aside()
             self._write_average()
             if samples is not None:
                 png = encode(grid(samples), "png")
@@ -133,6 +135,12 @@ class Keeper:
                 f"({files.reason(error)}); the checkpoint of step {self.state.step} is there: "
                 "make room, then resume"
             ) from error
+
+    def _set_figures_aside(self) -> None:
+        """What `ddpm-hub eval` measured was of the weights before: no card may go on showing it."""
+        path = self.folder / EVALUATION
+        if self.state.step > self.saved_step and path.exists():
+            path.replace(path.with_suffix(".old.json"))
 
     def _write_average(self) -> None:
         ema = self.state.ema.module

@@ -1,7 +1,7 @@
 """Training as a generator of events: one for each optimiser step.
 
 Nothing is printed or drawn here: whoever drains the generator does that. Images come from
-`data/`, the loss from `diffusion.py`; what a step changes is `state.py`'s, what is written and
+`data/`, the loss from `loss.py`; what a step changes is `state.py`'s, what is written and
 when is `keeping.py`'s.
 """
 
