@@ -88,7 +88,9 @@ def _lack(net: nn.Module, wanted: str) -> str | None:
     """Why `net` cannot be called so here, or for "auto" not otherwise than "eager"; else None."""
     if wanted == "eager":
         return None
-    weights = next(net.parameters())
+    weights = next(net.parameters(), None)
+    if weights is None:
+        return "it has no weights"
     here = weights.device.type
     meant = tuple(RACED) if wanted == "auto" else (WAYS[wanted].device or here,)
     if here not in meant:
@@ -108,13 +110,14 @@ def _race(net: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
     """Seconds of one call each way that works here: the best of ROUNDS, in turns, or of one."""
     device, best = next(net.parameters()).device, {}
     x, t = torch.zeros(shape, device=device), torch.zeros(shape[0], dtype=torch.long, device=device)
-    copies = {way: WAYS[way].make(net) for way in RACED[device.type]}
+    copies = {}
     with runtime.eval_mode(net):
-        for way, called in copies.items():
+        for way in RACED[device.type]:
             try:
-                _seconds(called, x, t)  # the first call warms up
+                copies[way] = WAYS[way].make(net)
+                _seconds(copies[way], x, t)  # the first call warms up
                 best[way] = float("inf")
-            except RuntimeError as error:  # not enough memory, a driver that cannot do it
+            except Exception as error:  # no memory, a driver that cannot do it, an odd network
                 if way == "eager":
                     raise
                 warnings.warn(f"runtime {way!r} does not work here: {error}", stacklevel=2)
@@ -140,7 +143,7 @@ def _key(net: nn.Module, shape: tuple[int, ...]) -> str:
     """What the figures depend on: the machine, torch, the network's kind, the batch."""
     device = runtime.describe(next(net.parameters()).device)
     machine = (platform.processor(), platform.machine(), platform.node(), device)
-    config = getattr(net, "config", None) or [tuple(p.shape) for p in net.parameters()]
+    config = getattr(net, "config", None) or str(net)
     told = json.dumps([machine, torch.__version__, type(net).__name__, config, shape], default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -28,7 +28,7 @@ from ddpm_hub.hub import Pushed, check_repo_id, push_folder
 from ddpm_hub.hub.sources import open_source
 from ddpm_hub.interop import WEIGHTS, recognise
 from ddpm_hub.version import __version__
-from ddpm_hub.weights import clean_state, fill
+from ddpm_hub.weights import apart, clean_state, fill
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -150,7 +150,7 @@ class HubModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         text = json.dumps(self._described(), indent=2, allow_nan=False) + "\n"
-        weights = {name: tensor.contiguous() for name, tensor in clean_state(self).items()}
+        weights = apart(clean_state(self))
         # replace, never overwrite: this model's own tensors may be mapped from the old file
         write_durably(
             save_directory / WEIGHTS,

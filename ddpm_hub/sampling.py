@@ -64,6 +64,7 @@ class SamplingProcess(DenoisingLoss):
             return self
         twin = copy.copy(self)
         twin._modules = self._modules | {"model": fast.prepared(self.model, choice)}
+        twin._buffers = dict(self._buffers)  # the copy may be moved elsewhere
         twin.runtime = choice
         return twin
 
@@ -267,7 +268,7 @@ class SamplingProcess(DenoisingLoss):
         if generator is not None:
             raise ConfigError(f"seed {seed} and a generator were given: give one of them")
         check_int("seed", seed, 0, 2**63 - 1)
-        return torch.Generator(self.device).manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(int(seed))
 
     def _first_state(
         self,

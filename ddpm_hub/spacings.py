@@ -21,7 +21,8 @@ def linspace(alpha_bar: Tensor, steps: int) -> list[int]:
     T = len(alpha_bar)
     if steps == T:
         return list(range(T - 1, -2, -1))
-    return torch.linspace(-1, T - 1, steps + 1).int().flip(0).tolist()
+    even = torch.linspace(-1, T - 1, steps + 1, dtype=torch.float32, device="cpu")
+    return even.int().flip(0).tolist()
 
 
 def trailing(alpha_bar: Tensor, steps: int) -> list[int]:

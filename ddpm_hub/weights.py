@@ -73,6 +73,17 @@ def clean_state(module: nn.Module) -> dict[str, Tensor]:
     return {k.replace("_orig_mod.", ""): v.detach() for k, v in module.state_dict().items()}
 
 
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each in memory of its own, in the usual layout: safetensors refuses weights that are tied."""
+    found: dict[str, Tensor] = {}
+    known = set()
+    for name, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.contiguous() if place not in known else tensor.clone().contiguous()
+        known.add(place)
+    return found
+
+
 def _wanted(path: Path, rename: Rename, own: dict[str, Tensor], strict: bool) -> dict[str, str]:
     """{name in the file: own name} of all that will be read, in the file's order; checked."""
     with safe_open(path, framework="pt", device="cpu") as file:

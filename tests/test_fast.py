@@ -1,12 +1,15 @@
 """Fast copies of networks: that they agree, what is chosen, and that nobody saves one."""
 
+import copy
 import json
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from support import needs_bf16
+from torch import nn
 from torch.nn import functional as F
 
 from ddpm_hub import GaussianDiffusion, Unet, UNet2D, fast, runtime
@@ -256,6 +259,68 @@ def test_a_damaged_memory_is_measured_anew(own_cache, monkeypatch, text):
     monkeypatch.setattr(fast, "_race", lambda *_: {"eager": 3.0, "packed": 1.0})
     assert fast.choose(net, (1, 3, 16, 16)).runtime == "packed"
     assert json.loads(own_cache.read_text())[key] == {"eager": 3.0, "packed": 1.0}
+
+
+class Own(nn.Module):
+    """A network of somebody's own, with layers that packing does not know."""
+
+    channels = out_dim = 3
+    self_condition = False
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x, t, x_self_cond=None):
+        return self.layers(x)
+
+
+ODD = {
+    "circular": lambda: Own(nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular")),
+    "same": lambda: Own(nn.Conv2d(3, 3, 3, padding="same")),
+    "bilinear": lambda: Own(
+        nn.Conv2d(3, 3, 2, stride=2),
+        nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(3, 3, 3, padding=1)),
+    ),
+    "unshuffled by 4": lambda: Own(
+        nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 48, 1)), nn.PixelShuffle(4)
+    ),
+}
+
+
+@needs_bf16
+@torch.no_grad()
+@pytest.mark.parametrize("name", ODD)
+def test_layers_that_packing_does_not_know_stay_as_they_are(name):
+    torch.manual_seed(0)
+    net = ODD[name]()
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
+    want, said = net(x, t), packed(net)(x.bfloat16(), t).float()
+    assert (said - want).norm() < 0.02 * want.norm()
+
+
+@needs_bf16
+def test_a_packed_copy_is_copied_and_its_place_is_its_own():
+    diffusion = GaussianDiffusion(seeded(NETS["plain"]), image_size=16, timesteps=50)
+    quick = diffusion.accelerated("packed")
+    asked = {"steps": 2, "seed": 3, "progress": False}
+    want = quick.sample(2, **asked)
+    assert torch.equal(copy.deepcopy(quick).sample(2, **asked), want)
+    assert torch.equal(pickle.loads(pickle.dumps(quick)).sample(2, **asked), want)
+    diffusion.accelerated("half").to("meta")
+    assert diffusion.device.type == "cpu"
+
+
+def test_a_network_that_cannot_be_made_fast_is_eager(own_cache):
+    class Reads(Own):
+        def forward(self, x, t, x_self_cond=None):
+            return self.layers(x)[:, : self.layers[0].out_channels]  # a packed one has no such name
+
+    net = Reads(nn.Conv2d(3, 3, 3, padding=1))
+    if fast._lack(net, "auto") is None:
+        with pytest.warns(UserWarning, match="runtime 'packed' does not work here"):
+            assert fast.choose(net, (1, 3, 16, 16)).runtime == "eager"
+    assert fast.choose(Own(nn.Identity()), (1, 3, 16, 16)) == ("eager", "it has no weights")
 
 
 def test_what_cannot_be_is_said():

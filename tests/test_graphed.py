@@ -63,6 +63,14 @@ def test_each_kind_of_call_is_recorded_once(recorded):
     assert len(recorded) == 4
 
 
+def test_a_network_is_called_by_position_as_its_own_names_want(recorded):
+    class Own(nn.Module):
+        def forward(self, image, t, estimate=None):
+            return image + t[:, None]
+
+    assert call(graphed(Own()), 1, 4).item() == 104
+
+
 def test_those_asked_for_last_are_kept(recorded):
     net = graphed(Doubling())
     for batch in range(1, rooms.KEPT + 1):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support import needs_bf16
+from torch import nn
 
 from ddpm_hub import Unet
 from ddpm_hub.nets import blocks, trained
@@ -100,6 +101,47 @@ def test_gradients_of_each_image_by_itself_can_be_taken(name):
     for i in range(3):
         one = torch.autograd.grad(loss(weights, x[i]), [*weights.values()])
         torch.testing.assert_close([found[i] for found in each.values()], [*one])
+
+
+class Adapter(nn.Module):
+    """A layer with something to learn beside it, and, as adapters have, its weight's name."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.extra = layer, nn.Parameter(torch.ones(()))
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x):
+        return self.layer(x) * self.extra
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_adapters_learn_and_hooks_are_called(full):
+    torch.manual_seed(0)
+    net = Unet(8, dim_mults=(1, 2), channels=2, full_attn=full)
+    adapter = net.mid_attn.to_qkv = Adapter(net.mid_attn.to_qkv)
+    heard = []
+    watched = [m for m in net.modules() if isinstance(m, nn.Conv2d | blocks.RMSNorm)]
+    for module in watched:
+        module.register_forward_hook(lambda module, *_: heard.append(module))
+    x, t = image(2, 8, dim=2).float(), torch.tensor([3, 700])
+    [gradient] = gradients(net(x, t), [adapter.extra])
+    assert gradient.abs() > 0 and set(heard) == set(watched)
+
+
+def test_images_of_one_channel_are_laid_out_too():
+    """Of one channel, both layouts look alike: the first convolution would answer in the other."""
+    net, seen = Unet(8, dim_mults=(1, 2), channels=1), []
+    net.downs[0][0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net(torch.randn(2, 1, 8, 8), torch.tensor([3, 700]))
+    assert trained.pays(seen[0])
+
+
+def test_a_network_in_training_can_be_traced(tmp_path):
+    net, x, t = Unet(8, dim_mults=(1, 2), channels=1), torch.randn(2, 1, 8, 8), torch.tensor([3, 7])
+    traced = torch.jit.trace(net, (x, t), check_trace=False)  # what it answers is checked below
+    traced.save(str(tmp_path / "traced.pt"))
+    torch.testing.assert_close(torch.jit.load(str(tmp_path / "traced.pt"))(x, t), net(x, t))
 
 
 @pytest.mark.parametrize("full", [True, False])

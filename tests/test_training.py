@@ -6,6 +6,7 @@ Over 300 lines: one tiny model and one configuration serve every test of the loo
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -181,6 +182,38 @@ def test_what_was_learnt_before_an_interruption_is_kept(tmp_path):
     kept = GaussianDiffusion.from_pretrained(tmp_path / "run")
     assert torch.equal(weights(kept), weights(event.ema))
     assert '"step": 3' in (tmp_path / "run" / "training.json").read_text()
+
+
+def test_numbers_of_numpy_and_a_path_are_as_good_as_others(tmp_path):
+    numbers = {"seed": np.int64(9), "train_lr": np.float32(2e-3), "train_num_steps": np.int32(3)}
+    numbers |= {"adam_betas": (np.float64(0.9), np.float64(0.99))}
+    config = replace(QUICK, results_folder=tmp_path / "run", **numbers)
+    *_, last = train(model(), "bundled", config)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    usual = {"seed": 9, "train_lr": numbers["train_lr"].item(), "train_num_steps": 3}
+    *_, same = train(model(), "bundled", replace(QUICK, **usual))
+    assert torch.equal(weights(last.ema), weights(same.ema))
+    on = replace(config, train_num_steps=4, resume=tmp_path / "run")
+    *_, more = train(model(), "bundled", on)
+    assert more.step == 4
+
+
+def test_images_of_two_channels_train_though_nobody_can_look_at_them(tmp_path):
+    net = Unet(dim=8, dim_mults=(1, 2), channels=2)
+    diffusion = GaussianDiffusion(net, image_size=8, timesteps=10)
+    config = replace(QUICK, results_folder=str(tmp_path / "run"))
+    *_, last = train(diffusion, torch.randint(256, (200, 2, 8, 8), dtype=torch.uint8), config)
+    assert last.samples.shape == (4, 2, 8, 8) and not (tmp_path / "run" / "samples.png").exists()
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_weights_that_are_tied_are_saved_by_all_their_names(tmp_path):
+    tied = model()
+    tied.model.mid_block2 = tied.model.mid_block1
+    *_, last = train(tied, "bundled", replace(QUICK, results_folder=str(tmp_path / "run")))
+    opened = GaussianDiffusion.from_pretrained(last.checkpoint)
+    want = last.ema.state_dict()
+    assert all(torch.equal(t, want[name]) for name, t in opened.state_dict().items())
 
 
 def test_two_trainings_go_side_by_side():

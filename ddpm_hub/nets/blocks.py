@@ -112,7 +112,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
         x = self.proj(x)
-        if trained.pays(x):
+        if trained.pays(x) and trained.untouched(RMSNorm, self.norm):
             gain, shift = self.norm.gain_and_shift(scale_shift)
             return trained.dropped(trained.normalised(x, gain, shift, silu=True), self.dropout)
         x = self.norm(x, scale_shift, mine=True)
@@ -149,7 +149,7 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(hidden, dim, 1), RMSNorm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        if trained.pays(x):
+        if trained.pays(x) and trained.untouched(nn.Conv2d, self.to_qkv, self.to_out[0]):
             pixels, (to_out, norm) = trained.rows(self.norm(x)), self.to_out
             y = trained.linear_attention(pixels, self.to_qkv, self.mem_kv, to_out)
             return norm(trained.image(y, like=x))
@@ -177,7 +177,7 @@ class Attention(nn.Module):
         self.to_out = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if trained.pays(x):
+        if trained.pays(x) and trained.untouched(nn.Conv2d, self.to_qkv, self.to_out):
             pixels = trained.rows(self.norm(x))
             y = trained.attention(pixels, self.to_qkv, self.mem_kv, self.to_out)
             return trained.image(y, like=x)

@@ -34,7 +34,10 @@ class Recordings:
     """
 
     def __init__(self, forward: Forward):
-        self.forward = forward
+        # by position, as any network may be called: its names are its own
+        self.forward = lambda x, time, x_self_cond=None, **more: forward(
+            x, time, x_self_cond, **more
+        )
         self.kept: dict[tuple, Callable[[Given], Tensor]] = {}
         self.turn = threading.Lock()
 

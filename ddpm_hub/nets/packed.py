@@ -15,6 +15,7 @@ the way.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,15 @@ class Conv2d(nn.Module):
             # a new table, so that another thread's call is not disturbed
             self.packs = dict([*self.packs.items(), (x.shape, pack)][-KEPT:])
         return self.call(x, pack)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packs, which nobody but oneDNN can read: a copy makes its own."""
+        return self.__dict__ | {"packs": {}}
+
+    @staticmethod
+    def fits(conv: nn.Conv2d) -> bool:
+        """Whether the kernel knows such an edge: zeros, and how many in numbers."""
+        return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
     @property
     def how(self) -> tuple[tuple[int, int] | int, ...]:
@@ -209,6 +219,20 @@ PACKED = {
 RESIZING = {(nn.PixelUnshuffle, nn.Conv2d): Downsample, (nn.Upsample, nn.Conv2d): Upsample}
 
 
+def _resizes(module: nn.Sequential) -> bool:
+    """Whether it is one of RESIZING with just the sizes that `blocks.py` gives them."""
+    if tuple(map(type, module)) not in RESIZING:
+        return False
+    resize, conv = module
+    plain = (conv.stride, conv.dilation, conv.groups, conv.padding_mode)
+    if plain != ((1, 1), (1, 1), 1, "zeros"):
+        return False
+    if isinstance(resize, nn.PixelUnshuffle):
+        return (resize.downscale_factor, conv.kernel_size, conv.padding) == (2, (1, 1), (0, 0))
+    doubles = (resize.size, resize.mode) == (None, "nearest") and resize.scale_factor in (2, (2, 2))
+    return doubles and (conv.kernel_size, conv.padding) == ((3, 3), (1, 1))
+
+
 def packed(net: nn.Module) -> nn.Module:
     """A copy of `net` for inference on the CPU; it takes and gives bfloat16. Needs oneDNN."""
     with torch.no_grad():
@@ -217,9 +241,9 @@ def packed(net: nn.Module) -> nn.Module:
 
 def _replaced(module: nn.Module) -> nn.Module:
     kind = PACKED.get(type(module))
-    if kind is not None and (kind is not LinearAttention or kind.fits(module)):
+    if kind is not None and (not hasattr(kind, "fits") or kind.fits(module)):
         return kind(module)
-    if isinstance(module, nn.Sequential) and tuple(map(type, module)) in RESIZING:
+    if isinstance(module, nn.Sequential) and _resizes(module):
         return RESIZING[tuple(map(type, module))](module[1])
     for name, child in module.named_children():
         setattr(module, name, _replaced(child))

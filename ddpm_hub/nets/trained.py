@@ -29,8 +29,22 @@ def pays(x: Tensor) -> bool:
     return _learns(x) and x.stride(1) == 1
 
 
+def untouched(kind: type[nn.Module], *layers: nn.Module) -> bool:
+    """Whether they may be computed without being called: just `kind`, and nobody listens to them.
+
+    An adapter stands in a layer's place; pruning and probes hook themselves to it.
+    """
+    return all(
+        type(m) is kind
+        and not (m._forward_hooks or m._forward_pre_hooks)
+        and not (m._backward_hooks or m._backward_pre_hooks)
+        for m in layers
+    )
+
+
 def _learns(x: Tensor) -> bool:
-    plain = torch.compiler.is_compiling() or x.dtype == torch.float16
+    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    plain = followed or x.dtype == torch.float16
     return torch.is_grad_enabled() and x.is_cpu and not plain
 
 

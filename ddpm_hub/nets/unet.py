@@ -164,7 +164,9 @@ class Unet(Network):
             t = t + self.class_emb(labels)
         t = nn.functional.silu(t)  # every block begins with it: once is enough
 
-        x = stem = self.init_conv(trained.laid_out(x, self.training))
+        # twice: an image of one channel lies both ways, and the convolution would choose the other
+        x = self.init_conv(trained.laid_out(x, self.training))
+        x = stem = trained.laid_out(x, self.training)
         skips = []
         for block1, block2, attn, resize in self.downs:
             x = block1(x, t)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import fields, replace
+
 from torch import nn
 
 from ddpm_hub import runtime
 from ddpm_hub.config import TrainConfig
+from ddpm_hub.config_file import plain
 from ddpm_hub.data import ImageSet, ImageStream
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import (
@@ -24,6 +28,7 @@ COUNTS = (
     "train_batch_size", "gradient_accumulate_every", "train_num_steps", "ema_update_every",
     "save_and_sample_every", "num_samples", "sample_steps", "checkpoints_total_limit",
 )  # fmt: skip
+PATHS = ("results_folder", "resume")
 NUMBERS = {
     "train_lr": (0, 10),
     "ema_decay": (0, 1),
@@ -31,6 +36,21 @@ NUMBERS = {
     "save_every_minutes": (0, 1e9),
     "push_every_minutes": (0, 1e9),
 }
+
+
+def checked(config: TrainConfig) -> TrainConfig:
+    """The same in plain numbers and text, as a state can say it: not numpy's, no Path.
+
+    Raises ConfigError for the first field that cannot be.
+    """
+    for name in PATHS:
+        if not isinstance(getattr(config, name), str | os.PathLike | None):
+            raise ConfigError(f"{name} {shown(getattr(config, name))} is no path: use text")
+    check_train_config(config)
+    told = {field.name: plain(getattr(config, field.name)) for field in fields(config)}
+    for name in PATHS:
+        told[name] = None if told[name] is None else os.fspath(told[name])
+    return replace(config, **told | {"adam_betas": tuple(told["adam_betas"])})
 
 
 def check_train_config(config: TrainConfig) -> None:

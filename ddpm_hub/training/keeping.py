@@ -28,7 +28,7 @@ from ddpm_hub.card.facts import EVALUATION
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.distributed import Team
 from ddpm_hub.errors import CheckpointError, ConfigError, HubError
-from ddpm_hub.images import encode, grid
+from ddpm_hub.images import MODES, encode, grid
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.training.state import State
 
@@ -122,7 +122,7 @@ class Keeper:
         try:
             self._set_figures_aside()
             self._write_average()
-            if samples is not None:
+            if samples is not None and samples.shape[1] in MODES:  # else nobody can look at them
                 png = encode(grid(samples), "png")
                 files.write_durably(self.folder / "samples.png", lambda path: path.write_bytes(png))
             if plot is not None:

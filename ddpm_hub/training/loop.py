@@ -28,7 +28,7 @@ from ddpm_hub.data.sets import HUB
 from ddpm_hub.errors import DDPMHubError
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.randomness import SeededGlobals, generator
-from ddpm_hub.training.checks import check_data, check_labels, check_team, check_train_config
+from ddpm_hub.training.checks import check_data, check_labels, check_team, checked
 from ddpm_hub.training.clock import Clock
 from ddpm_hub.training.interrupts import undivided
 from ddpm_hub.training.keeping import Keeper
@@ -87,7 +87,7 @@ class Training:
     """One run: a state, the images it learns from, and the keeper of its results."""
 
     def __init__(self, diffusion: GaussianDiffusion, data: Any, config: TrainConfig):
-        check_train_config(config)
+        config = checked(config)
         self.config, self.team = config, distributed.join(diffusion.device)
         check_team(config, self.team)
         images = load_data(data, diffusion.image_size, diffusion.channels, progress=self.team.leads)
