@@ -169,6 +169,8 @@ class Desk:
             return " ".join(filter(None, (job.sentence(), job.copy and job.copy.told)))
         ahead = waiting.index(job)
         runs = self.current
+        if runs is None and ahead == 0:
+            return "It starts in a moment."
         left = (runs.seconds_left() if runs else 0) + sum(
             j.request.minutes * 60 for j in waiting[:ahead]
         )

@@ -179,7 +179,10 @@ def repo_name(name: object) -> str:
     """A repository's name as somebody typed or pasted it, its page's address included."""
     text = name.strip() if isinstance(name, str) else name
     if isinstance(text, str):
-        text = re.sub(r"^(https://)?(www\.)?(huggingface\.co|hf\.co)/", "", text).rstrip("/")
+        page = re.match(r"(https://)?(www\.)?(huggingface\.co|hf\.co)/(?!datasets/|spaces/)", text)
+        if page:  # the address may go on: /tree/main, ?library=diffusers
+            text = re.sub(r"^([^/?#]+/[^/?#]+)[/?#].*", r"\1", text[page.end() :])
+        text = text.rstrip("/")
     if not is_repo_id(text):
         raise HubError(f"{shown(name)} is no repository of the Hub: use owner/name")
     return text

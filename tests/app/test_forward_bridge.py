@@ -51,6 +51,26 @@ def alone(widget):
 
 
 # ---- the widget alone ---------------------------------------------------------------------------
+def test_a_model_that_was_changed_before_the_tab_was_opened_leaves_the_pictures_there(widget):
+    """Its message is the widget's value by then: what the widget begins with is no part of it."""
+    greeting = {"curves": process.all_curves(50), "samples": process.samples()}
+    made = scrubber(greeting, elem_id="forward-scrubber")
+    template = f"element.innerHTML = {json.dumps(made.html_template)};\n"
+    message = {"model": {"title": "another", "timesteps": 50, "schedule": "cosine"}}
+    tab = widget(
+        SimpleNamespace(
+            elem_id="forward-scrubber",
+            props=made.props,
+            value=message,
+            js_on_load=template + made.js_on_load,
+        ),
+        context={"reduced_motion": "reduce"},
+    )
+    assert "of 50" in tab.find(".fw-text").inner_text()
+    assert tab.page.locator(".fw-pick").count() >= len(process.samples())
+    assert np.ptp(pixels(tab.page, ".fw-signal")[..., 0]) > 100  # something stands there
+
+
 def test_nothing_is_asked_while_the_hand_holds_and_one_thing_once_it_lets_go(alone):
     slider = alone.find(".fw-t")
     alone.find(".fw-see").click()

@@ -121,7 +121,8 @@ def test_the_lab_follows_the_model_and_says_where_it_cannot(hub_tab):
         "bundled model"
         in tab.page.locator("#lab-inpaint .lab-bound, .lab-bound:visible").first.inner_text()
     )
-    tab.go("Sample")
+    tab.go("Sample")  # where the example was drawn by the bundled model
+    tab.page.locator("#timeline").get_by_text("Another model is in use now").wait_for()
     tab.page.locator("#model-back").click()
     tab.page.locator("#model-chip").get_by_text("Bundled model").wait_for()
     tab.go("Lab")
@@ -308,10 +309,20 @@ def test_offline_what_all_may_read_opens_from_the_cache_and_the_owner_s_own_does
         (" google/ddpm-cifar10-32 ", "google/ddpm-cifar10-32"),
         ("https://huggingface.co/google/ddpm-cifar10-32/", "google/ddpm-cifar10-32"),
         ("hf.co/a/b", "a/b"),
+        ("https://huggingface.co/a/b/tree/main", "a/b"),
+        ("https://huggingface.co/a/b?library=diffusers", "a/b"),
     ],
 )
 def test_names_are_taken_as_people_paste_them(typed, name):
     assert limits.repo_name(typed) == name
+
+
+@pytest.mark.parametrize(
+    "typed", ["a/b/c", "https://huggingface.co/datasets/a/b", "hf.co/spaces/a/b", "hf.co/../b/c"]
+)
+def test_what_is_no_models_page_is_refused(typed):
+    with pytest.raises(HubError, match="is no repository of the Hub"):
+        limits.repo_name(typed)
 
 
 def test_public_models_that_were_opened_first_leave_the_disk(tmp_path, monkeypatch):

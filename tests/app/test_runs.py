@@ -485,3 +485,30 @@ def test_whole_numbers_are_whole_and_in_range(value):
 
 def test_new_seeds_differ():
     assert len({limits.new_seed() for _ in range(50)}) > 45
+
+
+@pytest.mark.parametrize(
+    ("drawn_by", "over", "model", "start", "said"),
+    [
+        (None, True, "bundled", None, None),  # the example is the bundled model's
+        (None, True, "alice/small@abc", None, sample.ANOTHER),
+        ("bundled", True, "job:1", None, sample.ANOTHER),
+        ("bundled", True, "bundled", None, None),
+        ("alice/small", True, "alice/small@abc", None, None),  # a run brought back by its link
+        ("bundled", True, "bundled", "key", sample.BEGINS),
+        ("bundled", False, "job:1", None, None),  # what is being drawn goes on
+    ],
+)
+def test_pictures_of_another_model_or_start_do_not_stay(
+    monkeypatch, drawn_by, over, model, start, said
+):
+    store, ticket = runs.Store(), ""
+    monkeypatch.setattr(runs, "STORE", store)
+    if drawn_by is not None:
+        run = store.add(runs.Run(limits.request(drawn_by, "ddim", 2, 0.0, 1, 3)))
+        ticket = run.id
+        if over:
+            run.stop()
+    told = sample._emptied(ticket, model, start)
+    assert told.get("message") == said
+    assert said is None or (told["run"], told["frames"]) == ("", [])

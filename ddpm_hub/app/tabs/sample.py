@@ -26,6 +26,8 @@ SETTINGS = (
 BUTTONS = ("run", "pause", "step", "stop", "reset")
 ASKING = QUIET | {"concurrency_limit": 16}  # in the queue: there a refusal reaches the visitor
 EMPTY = {"run": "", "state": "idle", "frames": [], "meta": {}, "message": "Press Run, or Step"}
+ANOTHER = "Another model is in use now: press Run, or Step"
+BEGINS = "It begins where Forward left the picture: press Run, or Step"
 GONE = "this run is no longer kept on the server: run it again"
 
 
@@ -58,6 +60,9 @@ def _wire(form: dict[str, Component]) -> None:
         panes.branch(_branch, None, [ticket, panes, *buttons], **ASKING),
     ):
         follow(asked, form, ticket)
+    changed = [ticket, form["model"], form["start"]]
+    form["model"].change(_emptied, changed, panes, **LIGHT)
+    form["start"].change(_emptied, changed, panes, **LIGHT)
     form["stop"].click(_stop, ticket, [panes, *buttons], **LIGHT)
     form["reset"].click(_reset, ticket, [ticket, panes, *buttons], **LIGHT)
 
@@ -173,6 +178,17 @@ def _stop(ticket: str):
         return gr.skip(), *_buttons(ticket)
     run.stop()
     return run.message_with([]), *_buttons(ticket)
+
+
+def _emptied(ticket: str, model: str, start: str | None):
+    """Another model, or another start: the pictures of the one before would pass for its own."""
+    run = runs.STORE.get(ticket)
+    if run is not None and not run.over:
+        return gr.skip()
+    drawn_by = "bundled" if run is None else run.request.model  # without a run, the example's
+    if drawn_by in (model, model.partition("@")[0]) and not start:
+        return gr.skip()
+    return EMPTY | {"message": BEGINS if start else ANOTHER}
 
 
 def _reset(ticket: str):

@@ -44,9 +44,7 @@ def build() -> dict[str, Component]:
     form["batch"] = gr.Radio(
         list(limits.BATCHES), value=4, label="Images", elem_id="batch", **SEGMENTS
     )
-    form["seed"] = gr.Number(
-        7, label="Seed", precision=0, minimum=0, maximum=limits.MAX_SEED, elem_id="seed"
-    )
+    form["seed"] = gr.Number(7, label="Seed", precision=0, elem_id="seed")
     form["fresh"] = gr.Checkbox(True, label="New seed every run", elem_id="fresh")
     form |= _buttons()
     with gr.Accordion("More", open=False, elem_id="sample-more"):

@@ -201,8 +201,9 @@ def _estimate(preset, steps, minutes, batch, begin, model) -> str:
     if begin == LOADED:
         return waiting_card(f"Goes on from {title_of(model)}. {UNMEASURED}")
     row = limits.train_row(preset)
-    steps, batch = steps or row.train_num_steps, batch or row.train_batch_size
-    minutes = minutes or limits.MINUTES
+    steps = row.train_num_steps if steps is None else steps
+    batch = row.train_batch_size if batch is None else batch
+    minutes = limits.MINUTES if minutes is None else minutes
     try:
         limits.train_request("bundled", preset, steps, 0, minutes, {"train_batch_size": batch})
     except DDPMHubError as error:
@@ -236,7 +237,8 @@ def pictures_card(card: dict) -> str:
     """A set of images: eight as the network sees them, how many, how large, what to know."""
     kind = "grey" if card["channels"] == 1 else "colour"
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in card["notes"])
-    text = f"{card['count']:,} images, {card['width']} x {card['height']} {kind}"
+    images = "image" if card["count"] == 1 else "images"
+    text = f"{card['count']:,} {images}, {card['width']} x {card['height']} {kind}"
     return (
         f'<div class="ddpm-chip tr-pictures"><img src="{html.escape(card["thumbnails"])}" '
         f'alt="{card["shown"]} of the images as the network sees them">'

@@ -242,8 +242,7 @@ function followModel(last) {  // its own schedule in front, on a chain of its le
   }
   drawChecks();
 }
-function receive() {
-  const message = props.value || {};
+function receive(message) {
   if (message.glimpse) return tell(message.glimpse);  // nothing else of it, and nothing to redraw
   complain(message.error || '');
   if (message.curves) {
@@ -275,8 +274,9 @@ function receive() {
   }
   rebuild();
 }
-watch('value', receive);
-receive();
+watch('value', () => receive(props.value || {}));
+receive(props.greeting);
+if (props.value) receive(props.value); // it may have come before the tab was opened
 
 // Something moves when the tab is first seen, unless the visitor asked for stillness.
 const rest = () => Math.round(0.2 * (state.T - 1));

@@ -35,7 +35,8 @@ def scrubber(value: dict[str, Any], **options: Any) -> gr.HTML:
     of every component class.
     """
     return gr.HTML(
-        value=value,
+        value=None,
+        greeting=value,  # a prop, which no later message overwrites before the tab is first opened
         html_template=_read("scrubber.html"),
         css_template=_read("scrubber.css"),
         js_on_load="".join(_read(f"scrubber{part}.js") for part in ("_draw", "_bridge", "")),
