@@ -46,13 +46,13 @@ class Step:
         self.optimizer.step()
 
 
-def steps(theirs, ours, x, times, half=None, compile=False):
-    """(ours, theirs): a training step, theirs in float32."""
+def steps(theirs, ours, x, times, half=None, compile=False, amp=False):
+    """(ours, theirs): a training step, theirs in float32, or with `amp` in autocast too."""
     half = runtime.has_bf16(x.device) if half is None else half
     if x.is_cuda:  # as a training of ours has it there
         runtime.channels_last(ours)
     ours = runtime.compile(ours) if compile else ours
-    return Step(ours, x, times, half, fused=True), Step(theirs, x, times)
+    return Step(ours, x, times, half, fused=True), Step(theirs, x, times, amp)
 
 
 def drawing(theirs, ours, x, times):
@@ -68,7 +68,11 @@ WORK = {
     "training step, float32": lambda *given: steps(*given, half=False),
     "training step, default (bf16)": steps,
 }
-COMPILED = {"training step, compiled": lambda *given: steps(*given, compile=True)}
+COMPILED = {
+    "training step, both bf16": lambda *given: steps(*given, amp=True),
+    "training step, compiled": lambda *given: steps(*given, compile=True),
+    "training step, compiled, both bf16": lambda *given: steps(*given, compile=True, amp=True),
+}
 
 
 def twins():
@@ -84,7 +88,7 @@ def row(options, work):
     theirs, ours = (net.to(options.device) for net in twins())
     x = torch.randn(options.batch, 3, 32, 32, device=options.device)
     times = torch.linspace(0, 999, options.batch, device=options.device).long()
-    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         worst = (ours(x, times) - theirs(x, times).sample).abs().max().item()
     if worst > 1e-4:
         raise SystemExit(f"the networks differ by {worst:.2g}: nothing is timed")
@@ -95,10 +99,11 @@ def row(options, work):
 def measure(options):
     """Rows, as they are found, each in a process of its own."""
     works = WORK | COMPILED if options.device == "cuda" else WORK
-    return (apart(row, options, work) for work in works)
+    return (apart(row, options, work) for work in works if options.only in work)
 
 
 if __name__ == "__main__":
     parser = parser_of(__doc__, rounds=9, batch=4)
     parser.add_argument("--device", default="cpu", choices=FASTEST)
+    parser.add_argument("--only", default="", help="rows with this in their name")
     report(measure, parser.parse_args(), beside("diffusers"))

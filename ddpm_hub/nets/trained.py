@@ -1,4 +1,4 @@
-"""The layers again, for training on a CPU: pixels before channels, fewer passes over memory.
+"""The layers again, for training: pixels before channels, fewer passes over memory.
 
 Values and gradients are those of `blocks.py` up to rounding; each layer there asks `pays` and then
 calls its function here. In the room: what is done differently, and gradients by hand where
@@ -22,8 +22,9 @@ WHOLE = 256  # pixels up to which a matrix of all pairs is faster than going thr
 
 
 def pays(x: Tensor) -> bool:
-    """Whether a layer that is given x, (B, C, H, W), should go this way: it learns, and on a CPU.
+    """Whether a layer that is given x, (B, C, H, W), should go this way: it learns, pixels first.
 
+    On a GPU, autocast would square, normalise and softmax whole images in float32.
     A compiler fuses by itself, and better what is plain; float16 overflows in some of these sums.
     """
     return _learns(x) and x.stride(1) == 1
@@ -45,7 +46,7 @@ def untouched(kind: type[nn.Module], *layers: nn.Module) -> bool:
 def _learns(x: Tensor) -> bool:
     followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
     plain = followed or x.dtype == torch.float16
-    return torch.is_grad_enabled() and x.is_cpu and not plain
+    return torch.is_grad_enabled() and (x.is_cpu or x.is_cuda) and not plain
 
 
 def laid_out(x: Tensor, training: bool) -> Tensor:
@@ -54,8 +55,8 @@ def laid_out(x: Tensor, training: bool) -> Tensor:
     Pixels before channels, but where channels are many and pixels few: there weights outweigh
     images, and it is they whose gradients would have to be turned round.
     """
-    if not training or not _learns(x):
-        return x
+    if not training or not x.is_cpu or not _learns(x):
+        return x  # on a GPU the weights are channels_last, and images follow them
     return x.contiguous() if 4 * x.shape[2:].numel() < x.shape[1] else _pixels_first(x)
 
 
@@ -224,7 +225,7 @@ def attention(pixels: Tensor, to_qkv: nn.Conv2d, mem_kv: Tensor, to_out: nn.Conv
     q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, HW, d)
     mem_k, mem_v = mem_kv.to(k.dtype).unsqueeze(1).expand(-1, len(q), -1, -1, -1)
     k, v = torch.cat((mem_k, k), dim=-2), torch.cat((mem_v, v), dim=-2)
-    if pixels.shape[1] <= WHOLE:
+    if pixels.shape[1] <= WHOLE and pixels.is_cpu:
         with torch.autocast(pixels.device.type, enabled=False):  # as above
             out = (q * d**-0.5 @ k.mT).softmax(dim=-1) @ v
     else:
