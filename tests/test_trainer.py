@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import victim
@@ -120,6 +121,27 @@ def test_a_state_can_be_saved_by_hand(tmp_path):
     one = trainer(tmp_path / "run", save_and_sample_every=100)
     one.save()
     assert list(checkpoint.all_of(tmp_path / "run")) == [0]
+
+
+def test_what_was_saved_is_loaded_by_its_name_the_latest_and_the_best_too(tmp_path):
+    one = trainer(tmp_path / "run", train_num_steps=8)
+    one.train(progress=False)
+    one.save("mine")
+    one.save(7)
+    for milestone, step in (("mine", 8), (7, 8), (np.int64(2), 4), ("latest", 8)):
+        one.load(1)
+        assert one.step == 2
+        one.load(milestone)
+        assert one.step == step
+    one.load("best")
+    assert one.step == checkpoint.read_facts(checkpoint.newest(tmp_path / "run"))["best_step"]
+
+
+def test_a_trainer_without_a_folder_loads_nobody_elses_checkpoints(tmp_path, monkeypatch):
+    trainer(tmp_path).train(progress=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"milestone 1 \(step 2\) is not in 'None'"):
+        trainer(None).load(1)
 
 
 def test_many_trainers_live_in_one_process(tmp_path):

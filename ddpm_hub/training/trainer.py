@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +97,7 @@ class Trainer:
         arguments["results_folder"] = None if results_folder is None else str(results_folder)
         self.config, self.log_with, self.opened = TrainConfig(**arguments), log_with, False
         self.training = Training(self.model, folder, self.config)
+        self.named: dict[str, int] = {}  # what `save` was told, and the step then
 
     @property
     def step(self) -> int:
@@ -137,24 +139,40 @@ class Trainer:
     def save(self, milestone: int | str | None = None) -> str | None:
         """Write a checkpoint of this step, and the model beside it; the results folder.
 
-        milestone: taken for the reference's sake; the file is named after the step.
+        milestone: a name by which this trainer's `load` finds it again; the file is named after
+            the step.
         """
         if not self.opened:
             self._open(None)
+        self.named[str(milestone)] = self.step
         return self.training.keeper.save()
 
     def load(self, milestone: int | str | Path) -> None:
-        """Go on from a checkpoint: of milestone k (step k * save_and_sample_every), or a path."""
-        if isinstance(milestone, int):
-            step = milestone * self.config.save_and_sample_every
-            found = checkpoint.all_of(self.results_folder or "").get(step)
-            if found is None:
-                raise ConfigError(
-                    f"milestone {milestone} (step {step}) is not in {str(self.results_folder)!r}: "
-                    f"it has steps {shown(list(checkpoint.all_of(self.results_folder or '')))}"
-                )
-            milestone = found
-        self._open(str(milestone))
+        """Go on from a checkpoint.
+
+        milestone: what `save` was told, k for step k * save_and_sample_every, "latest", "best"
+            (of the lowest mean loss), or a path.
+        """
+        kept = {} if self.results_folder is None else checkpoint.all_of(self.results_folder)
+        step = self._step_of(milestone, kept)
+        if step is not None and step not in kept:
+            raise ConfigError(
+                f"milestone {milestone} (step {step}) is not in {str(self.results_folder)!r}: "
+                f"it has steps {shown(list(kept))}"
+            )
+        self._open(str(milestone if step is None else kept[step]))
+
+    def _step_of(self, milestone: int | str | Path, kept: dict[int, Path]) -> int | None:
+        """The step that a milestone means; None if it is a path."""
+        if str(milestone) in self.named:
+            return self.named[str(milestone)]
+        if isinstance(milestone, Integral):
+            return int(milestone) * self.config.save_and_sample_every
+        if milestone in ("latest", "best") and kept:
+            newest = max(kept)
+            best = checkpoint.read_facts(kept[newest])["best_step"]
+            return newest if milestone == "latest" or best is None else best
+        return None
 
     def _open(self, resume: str | None) -> None:
         self.training.keeper.open(resume)
