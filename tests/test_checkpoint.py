@@ -94,6 +94,26 @@ def test_another_network_a_foreign_file_and_an_empty_folder_are_sentences(tmp_pa
             train(victim.model(), victim.images(), victim.replace(config, resume=str(resume)))
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"timesteps": 40}, "trained with timesteps 50, this process has 40"),
+        ({"objective": "pred_noise"}, "trained with objective 'pred_v'"),
+        ({"beta_schedule": "cosine"}, "trained with beta_schedule 'sigmoid'"),
+    ],
+)
+def test_a_run_is_not_resumed_in_another_process(changed, words, tmp_path):
+    victim.run(tmp_path, train_num_steps=2)
+    tensors, facts = checkpoint.read(checkpoint.newest(tmp_path))
+    as_it_was = victim.model()
+    other = GaussianDiffusion(as_it_was.model, **as_it_was.config | changed)
+    with pytest.raises(CheckpointError, match=words):
+        State(other, victim.CONFIG).restore(tensors, facts)
+    State(as_it_was, victim.CONFIG).restore(tensors, facts)
+    del facts["process"]  # as states were before
+    State(other, victim.CONFIG).restore(tensors, facts)
+
+
 def test_an_incomplete_state_is_a_sentence(tmp_path):
     victim.run(tmp_path, train_num_steps=2)
     tensors, facts = checkpoint.read(checkpoint.newest(tmp_path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -106,7 +107,7 @@ def _load(
         from ddpm_hub.data.hub import read_hub
 
         return read_hub(str(source)[len(HUB) :], image_size, channels, progress)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # unlike Path's, it leaves a ~ that is nobody's
     if path.is_dir():
         return read_folder(path, image_size, channels, progress)
     if path.is_file() and (path.suffix.lower() == ".zip" or is_zipfile(path)):

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ddpm_hub import checkpoint, runtime
 from ddpm_hub.config import TrainConfig
+from ddpm_hub.config_file import plain
 from ddpm_hub.errors import CheckpointError, shown
 from ddpm_hub.model import GaussianDiffusion
 from ddpm_hub.training.times import Importance
@@ -26,6 +27,7 @@ from ddpm_hub.weights import clean_state
 BINS = 10  # of t, in which the loss is told apart
 SMOOTHING = 0.98  # of the loss shown, per step
 BEST_OF = 100  # steps whose mean loss says which checkpoint is the best
+PROCESS = ("timesteps", "objective", "beta_schedule", "schedule_fn_kwargs", "zero_terminal_snr")
 COUNTERS = ("step", "images_seen", "skipped", "bad", "seconds", "best_loss", "best_step")
 
 
@@ -95,10 +97,22 @@ class State:
             **{name: getattr(self, name) for name in COUNTERS},
             "scaler": self.scaler.state_dict(),
             "config": asdict(self.config),
+            "process": self._process(),
         }
+
+    def _process(self) -> dict[str, Any]:
+        """What the losses and the weights belong to, beside the network."""
+        return {name: plain(self.diffusion.config[name]) for name in PROCESS}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Become the state that `tensors` and `facts` describe; CheckpointError if impossible."""
+        told = facts.get("process") or {}  # states of before 2026-11-28 do not say it
+        for name, own in self._process().items():
+            if isinstance(told, dict) and told.get(name, own) != own:
+                raise CheckpointError(
+                    f"the checkpoint was trained with {name} {shown(told[name])}, this process has "
+                    f"{shown(own)}: build it as it was, or choose another results_folder"
+                )
         checkpoint.take(tensors, "model.", clean_state(self.diffusion))
         checkpoint.take(tensors, "ema.", clean_state(self.ema.module))
         try:

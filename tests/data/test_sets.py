@@ -120,7 +120,7 @@ def test_a_set_that_does_not_fit_together_is_refused():
         ImageSet(torch.zeros(2, 1, 4, 4), "x")
 
 
-@pytest.mark.parametrize("source", ["nowhere", "notes.txt", 7, None])
+@pytest.mark.parametrize("source", ["~nobody/x", "nowhere", "notes.txt", 7, None])
 def test_what_is_no_source_is_told_what_one_is(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("no zip")
