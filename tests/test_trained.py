@@ -129,6 +129,14 @@ def test_adapters_learn_and_hooks_are_called(full):
     assert gradient.abs() > 0 and set(heard) == set(watched)
 
 
+def test_what_stands_in_place_of_an_output_layer_is_called_too():
+    layer, x = seeded(LAYERS["linear attention"], DIM), image()
+    layer.to_out = Adapter(layer.to_out[0])
+    [gradient] = gradients(layer(rows_first(x)), [layer.to_out.extra])
+    [want] = gradients(layer(x), [layer.to_out.extra])
+    torch.testing.assert_close(gradient, want)
+
+
 def test_images_of_one_channel_are_laid_out_too():
     """Of one channel, both layouts look alike: the first convolution would answer in the other."""
     net, seen = Unet(8, dim_mults=(1, 2), channels=1), []

@@ -149,7 +149,8 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(hidden, dim, 1), RMSNorm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        if trained.pays(x) and trained.untouched(nn.Conv2d, self.to_qkv, self.to_out[0]):
+        plain = trained.untouched(nn.Sequential, self.to_out)
+        if trained.pays(x) and plain and trained.untouched(nn.Conv2d, self.to_qkv, self.to_out[0]):
             pixels, (to_out, norm) = trained.rows(self.norm(x)), self.to_out
             y = trained.linear_attention(pixels, self.to_qkv, self.mem_kv, to_out)
             return norm(trained.image(y, like=x))
