@@ -79,7 +79,8 @@ def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     known = set()
     for name, tensor in state.items():
         place = tensor.untyped_storage().data_ptr()
-        found[name] = tensor.contiguous() if place not in known else tensor.clone().contiguous()
+        usual = torch.contiguous_format
+        found[name] = tensor.clone(memory_format=usual) if place in known else tensor.contiguous()
         known.add(place)
     return found
 

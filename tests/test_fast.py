@@ -311,15 +311,18 @@ def test_a_packed_copy_is_copied_and_its_place_is_its_own():
     assert diffusion.device.type == "cpu"
 
 
-def test_a_network_that_cannot_be_made_fast_is_eager(own_cache):
+@needs_bf16
+def test_a_network_that_cannot_be_made_fast_is_eager():
     class Reads(Own):
         def forward(self, x, t, x_self_cond=None):
             return self.layers(x)[:, : self.layers[0].out_channels]  # a packed one has no such name
 
-    net = Reads(nn.Conv2d(3, 3, 3, padding=1))
-    if fast._lack(net, "auto") is None:
-        with pytest.warns(UserWarning, match="runtime 'packed' does not work here"):
-            assert fast.choose(net, (1, 3, 16, 16)).runtime == "eager"
+    with pytest.warns(UserWarning, match="runtime 'packed' does not work here"):
+        choice = fast.choose(Reads(nn.Conv2d(3, 3, 3, padding=1)), (1, 3, 16, 16))
+    assert choice.runtime == "eager"
+
+
+def test_a_network_without_weights_is_eager():
     assert fast.choose(Own(nn.Identity()), (1, 3, 16, 16)) == ("eager", "it has no weights")
 
 

@@ -149,8 +149,7 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(hidden, dim, 1), RMSNorm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = trained.untouched(nn.Sequential, self.to_out)
-        if trained.pays(x) and plain and trained.untouched(nn.Conv2d, self.to_qkv, self.to_out[0]):
+        if trained.pays(x) and self._untouched():
             pixels, (to_out, norm) = trained.rows(self.norm(x)), self.to_out
             y = trained.linear_attention(pixels, self.to_qkv, self.mem_kv, to_out)
             return norm(trained.image(y, like=x))
@@ -163,6 +162,11 @@ class LinearAttention(nn.Module):
         context = v @ k.mT * self.dim_head**-0.5  # (B, heads, d_v, d_k)
         out = context.to(q.dtype) @ q.softmax(dim=-2).to(q.dtype)
         return self.to_out(out.reshape(b, -1, height, width))
+
+    def _untouched(self) -> bool:
+        return trained.untouched(nn.Sequential, self.to_out) and trained.untouched(
+            nn.Conv2d, self.to_qkv, self.to_out[0]
+        )
 
 
 class Attention(nn.Module):

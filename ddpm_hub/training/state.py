@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from ddpm_hub import checkpoint, runtime
+from ddpm_hub.card.facts import record
 from ddpm_hub.config import TrainConfig
 from ddpm_hub.config_file import plain
 from ddpm_hub.errors import CheckpointError, shown
@@ -106,9 +107,9 @@ class State:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Become the state that `tensors` and `facts` describe; CheckpointError if impossible."""
-        told = facts.get("process") or {}  # states of before 2026-11-28 do not say it
+        told = record(facts.get("process"))  # states of before 2026-11-28 do not say it
         for name, own in self._process().items():
-            if isinstance(told, dict) and told.get(name, own) != own:
+            if told.get(name, own) != own:
                 raise CheckpointError(
                     f"the checkpoint was trained with {name} {shown(told[name])}, this process has "
                     f"{shown(own)}: build it as it was, or choose another results_folder"

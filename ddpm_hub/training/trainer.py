@@ -144,14 +144,19 @@ class Trainer:
         """
         if not self.opened:
             self._open(None)
-        self.named[str(milestone)] = self.step
-        return self.training.keeper.save()
+        folder = self.training.keeper.save()
+        if milestone is not None:
+            self.named[str(milestone)] = self.step
+        return folder
 
     def load(self, milestone: int | str | Path) -> None:
         """Go on from a checkpoint.
 
         milestone: what `save` was told, k for step k * save_and_sample_every, "latest", "best"
             (of the lowest mean loss), or a path.
+
+        Raises ConfigError for a milestone that is not kept, CheckpointError for what cannot be
+        read or is of another model.
         """
         kept = {} if self.results_folder is None else checkpoint.all_of(self.results_folder)
         step = self._step_of(milestone, kept)

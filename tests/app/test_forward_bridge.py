@@ -32,32 +32,15 @@ def answer(ticket: int, **changes) -> dict:
     return {"glimpse": known | changes}
 
 
-@pytest.fixture
-def alone(widget):
-    """The scrubber without the app, on a chain of 50 steps; a model with the cosine schedule."""
-    made = scrubber({}, elem_id="forward-scrubber")
-    template = f"element.innerHTML = {json.dumps(made.html_template)};\n"
-    start = {"curves": process.all_curves(50), "samples": process.samples()}
-    start["model"] = {"title": "the bundled model", "timesteps": 50, "schedule": "cosine"}
-    return widget(
-        SimpleNamespace(
-            elem_id="forward-scrubber",
-            props=made.props,
-            value=start,
-            js_on_load=template + made.js_on_load,
-        ),
-        context={"reduced_motion": "reduce"},
-    )
+GREETING = {"curves": process.all_curves(50), "samples": process.samples()}
+MODEL = {"title": "the bundled model", "timesteps": 50, "schedule": "cosine"}
 
 
-# ---- the widget alone ---------------------------------------------------------------------------
-def test_a_model_that_was_changed_before_the_tab_was_opened_leaves_the_pictures_there(widget):
-    """Its message is the widget's value by then: what the widget begins with is no part of it."""
-    greeting = {"curves": process.all_curves(50), "samples": process.samples()}
+def scrubber_page(widget, greeting, message=None):
+    """The scrubber without the app; `message` came before its tab was first opened."""
     made = scrubber(greeting, elem_id="forward-scrubber")
     template = f"element.innerHTML = {json.dumps(made.html_template)};\n"
-    message = {"model": {"title": "another", "timesteps": 50, "schedule": "cosine"}}
-    tab = widget(
+    return widget(
         SimpleNamespace(
             elem_id="forward-scrubber",
             props=made.props,
@@ -66,6 +49,18 @@ def test_a_model_that_was_changed_before_the_tab_was_opened_leaves_the_pictures_
         ),
         context={"reduced_motion": "reduce"},
     )
+
+
+@pytest.fixture
+def alone(widget):
+    """The scrubber without the app, on a chain of 50 steps; a model with the cosine schedule."""
+    return scrubber_page(widget, GREETING | {"model": MODEL})
+
+
+# ---- the widget alone ---------------------------------------------------------------------------
+def test_a_model_that_was_changed_before_the_tab_was_opened_leaves_the_pictures_there(widget):
+    """Its message is the widget's value by then: what the widget begins with is no part of it."""
+    tab = scrubber_page(widget, GREETING, {"model": MODEL | {"title": "another"}})
     assert "of 50" in tab.find(".fw-text").inner_text()
     assert tab.page.locator(".fw-pick").count() >= len(process.samples())
     assert np.ptp(pixels(tab.page, ".fw-signal")[..., 0]) > 100  # something stands there

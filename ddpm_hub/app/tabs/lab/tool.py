@@ -27,14 +27,7 @@ def seed_box(name: str, value: int = 7) -> gr.Number:
     """The seed, always visible, and a button for another one."""
     with gr.Row(elem_classes="lab-seed"):
         seed = gr.Number(
-            value,
-            label="Seed",
-            precision=0,
-            minimum=0,
-            maximum=limits.MAX_SEED,
-            min_width=110,
-            scale=2,
-            elem_id=f"{name}-seed",
+            value, label="Seed", precision=0, min_width=110, scale=2, elem_id=f"{name}-seed"
         )
         fresh = gr.Button("New seed", size="sm", min_width=90, scale=1, elem_id=f"{name}-new-seed")
     fresh.click(limits.new_seed, None, seed, **LIGHT)
